@@ -1,0 +1,64 @@
+"""The hashes behind every id. All are xxh3-128, written as 32 lower-case hex digits."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+CHUNK = 1 << 20
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return `value` as JSON bytes with sorted keys and no spaces; equal values, equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def hash_json(value: Any) -> str:
+    """Return the hash of a JSON value's canonical form."""
+    return hash_bytes(canonical_json(value))
+
+
+def hash_bytes(*parts: bytes) -> str:
+    """Return the hash of the concatenation of `parts`."""
+    state = xxhash.xxh3_128()
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()
+
+
+def hash_file(path: str | Path) -> str:
+    """Return the hash of a local file's bytes."""
+    state = xxhash.xxh3_128()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(CHUNK):
+            state.update(chunk)
+    return state.hexdigest()
+
+
+def hash_pairs(firsts: Iterable[bytes], seconds: Iterable[bytes]) -> npt.NDArray[np.uint64]:
+    """Hash pairs of byte strings as xxh3_128(first, NUL, second).
+
+    Returns:
+        uint64 array of shape (n, 2): the high and the low 64 bits, so that row order equals the
+        order of the hex digits.
+    """
+    digest = xxhash.xxh3_128_digest
+    joined = b"".join(
+        [digest(first + b"\0" + second) for first, second in zip(firsts, seconds, strict=True)]
+    )
+    return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def hex_to_halves(digits: Iterable[str]) -> npt.NDArray[np.uint64]:
+    """Turn 32-digit hex strings into a uint64 array of shape (n, 2), high half first."""
+    return np.frombuffer(bytes.fromhex("".join(digits)), ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def halves_to_hex(halves: npt.NDArray[np.uint64]) -> list[str]:
+    """Turn a uint64 array of shape (n, 2) back into 32-digit hex strings."""
+    digits = halves.astype(">u8").tobytes().hex()
+    return [digits[i : i + 32] for i in range(0, len(digits), 32)]

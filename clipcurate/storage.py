@@ -1,0 +1,156 @@
+"""Files at fsspec URLs: local paths, s3://, gs://, memory://.
+
+A finished object appears all at once and its name contains its content hash, so a writer that lost
+its lease can neither overwrite nor half-write what a reader sees.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import fsspec
+import fsspec.core
+from fsspec.implementations.local import LocalFileSystem
+
+from clipcurate.errors import NotFoundError, StorageError
+from clipcurate.hashing import hash_bytes, hash_file
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One finished object: `name` relative to its folder, `size` in bytes, `hash` of its bytes."""
+
+    name: str
+    size: int
+    hash: str
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of `url` and the path inside it."""
+    fs, path = fsspec.core.url_to_fs(url)
+    return fs, str(path)
+
+
+def is_local(url: str) -> bool:
+    """Say whether `url` names a file of this machine."""
+    return isinstance(filesystem(url)[0], LocalFileSystem)
+
+
+def join(url: str, *names: str) -> str:
+    """Append path segments to a URL."""
+    return "/".join([url.rstrip("/"), *names])
+
+
+def exists(url: str) -> bool:
+    """Say whether an object exists at `url`."""
+    fs, path = filesystem(url)
+    return bool(fs.exists(path))
+
+
+@contextlib.contextmanager
+def open_read(url: str) -> Iterator[BinaryIO]:
+    """Open `url` for reading bytes.
+
+    Raises:
+        NotFoundError: there is no such object.
+    """
+    fs, path = filesystem(url)
+    try:
+        file = fs.open(path, "rb")
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{url}: no such file") from error
+    with file:
+        yield cast(BinaryIO, file)
+
+
+def read_bytes(url: str) -> bytes:
+    """Return all bytes of the object at `url`. Raises NotFoundError."""
+    with open_read(url) as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def staged(folder: str, token: str) -> Iterator[Path]:
+    """Yield a private local directory for files that `publish` will move into `folder`.
+
+    Beside the target where that is local (so that publishing is one atomic rename), else in the
+    temporary directory. Its name contains `token`, the lease under which it is written.
+    """
+    parent: str | None = None
+    if is_local(folder):
+        parent = filesystem(folder)[1]
+        with writing(folder):
+            Path(parent).mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        path = Path(tempfile.mkdtemp(prefix=f".tmp-{token}-", dir=parent))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def publish(staged_file: Path, folder: str, stem: str, suffix: str) -> StoredObject:
+    """Move a finished local file to `folder/{stem}-{hash}{suffix}` and return what it is.
+
+    Publishing the same bytes twice is harmless. Raises StorageError (no space, no permission).
+    """
+    digest = hash_file(staged_file)
+    name = f"{stem}-{digest[:16]}{suffix}"
+    size = staged_file.stat().st_size
+    _place(staged_file, join(folder, name))
+    return StoredObject(name=name, size=size, hash=digest)
+
+
+def publish_bytes(content: bytes, folder: str, stem: str, suffix: str) -> StoredObject:
+    """As `publish`, for a small object in memory."""
+    digest = hash_bytes(content)
+    name = f"{stem}-{digest[:16]}{suffix}"
+    write_bytes(join(folder, name), content)
+    return StoredObject(name=name, size=len(content), hash=digest)
+
+
+def write_bytes(url: str, content: bytes) -> None:
+    """Write a small object at exactly `url`; readers see the old bytes or the new, no mixture."""
+    folder, _, name = url.rpartition("/")
+    with staged(folder, name) as directory:
+        path = directory / name
+        with writing(url):
+            path.write_bytes(content)
+        _place(path, url)
+
+
+@contextlib.contextmanager
+def writing(target: str) -> Iterator[None]:
+    """Turn an operating-system error while writing `target` into a StorageError that names it."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(
+            f"{target}: cannot write ({reason}); free space or fix permissions, then resume"
+        ) from error
+
+
+def _place(path: Path, url: str) -> None:
+    fs, target = filesystem(url)
+    with writing(url):
+        if isinstance(fs, LocalFileSystem):
+            _sync(path)
+            path.replace(target)
+            _sync(Path(target).parent)
+        else:
+            fs.put_file(str(path), target)
+
+
+def _sync(path: Path) -> None:
+    """Force a file or directory to disk: a rename alone may outlive its content after a crash."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

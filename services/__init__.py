@@ -1,0 +1,1 @@
+"""The four processes. Each folder holds one service; none imports another."""
