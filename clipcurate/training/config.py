@@ -1,0 +1,206 @@
+"""What determines a training: a tree of typed settings, the presets, and overrides by name.
+
+The published presets are the paper's recipe (arXiv 2309.16671): 12.8 billion pairs seen in batches
+of 32,768, with the original CLIP's optimiser settings.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from clipcurate.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The two towers.
+
+    `name` is one of open_clip's model configurations, or "tiny". `image_size` is in pixels,
+    `context_length` in tokens (start and end included).
+    """
+
+    name: str = "ViT-B-32-quickgelu"
+    image_size: int = 224
+    context_length: int = 77
+    quick_gelu: bool = True
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The order of the data and the crops.
+
+    `crop_scale_min` and `crop_ratio_max` bound RandomResizedCrop: share of the area in
+    [crop_scale_min, 1], aspect ratio in [1 / crop_ratio_max, crop_ratio_max].
+    """
+
+    batch_size: int = 32_768
+    seen_pairs: int = 12_800_000_000
+    crop_scale_min: float = 0.9
+    crop_ratio_max: float = 4 / 3
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with a linear warm-up and a cosine to 0. `grad_clip` is a norm; 0 clips nothing."""
+
+    lr: float = 5e-4
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1e-6
+    weight_decay: float = 0.2
+    warmup_steps: int = 2_000
+    grad_clip: float = 0.0
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """How the work is done; none of it changes a weight.
+
+    `cache_bytes` bounds the decoded images kept in memory, `prefetch_batches` those made ahead.
+    """
+
+    checkpoint_every: int = 1_000
+    keep_checkpoints: int = 3
+    log_every: int = 10
+    cache_bytes: int = 512 << 20
+    prefetch_batches: int = 4
+    decode_threads: int = 8
+    retrieval_images: int = 1_000
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All settings of one training."""
+
+    preset: str
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps: the seen pairs in whole batches, rounded up."""
+        return -(-self.data.seen_pairs // self.data.batch_size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the tree as nested dictionaries of JSON values."""
+        return dataclasses.asdict(self)
+
+    def determinants(self) -> dict[str, Any]:
+        """Return what determines the weights: everything but the name and `runtime`."""
+        tree = self.to_dict()
+        return {name: tree[name] for name in ("seed", "model", "data", "optim")}
+
+
+def presets() -> dict[str, TrainConfig]:
+    """Return the presets by name: "tiny" for one CPU, and the published recipes."""
+    tiny = TrainConfig(
+        preset="tiny",
+        model=ModelConfig("tiny", image_size=32, context_length=24),
+        data=DataConfig(batch_size=128, seen_pairs=60_000),
+        optim=OptimConfig(lr=1e-3, warmup_steps=50),
+        runtime=RuntimeConfig(checkpoint_every=200, decode_threads=1),
+    )
+    published = [
+        _published("b32_400m", "ViT-B-32-quickgelu", lr=5e-4),
+        _published("b16_400m", "ViT-B-16-quickgelu", lr=5e-4),
+        _published("l14_400m", "ViT-L-14-quickgelu", lr=4e-4),
+        _published("h14_fullcc", "ViT-H-14-quickgelu", lr=4e-4),
+    ]
+    return {config.preset: config for config in [tiny, *published]}
+
+
+def config_for(preset: str, overrides: Mapping[str, str] | None = None) -> TrainConfig:
+    """Return a preset with settings replaced by name, e.g. `{"lr": "1e-3", "seed": "3"}`.
+
+    A name is a leaf of the tree ("lr") or its path ("optim.lr").
+
+    Raises:
+        InvalidInputError: unknown preset or setting, or a value that its setting cannot have.
+    """
+    known = presets()
+    if preset not in known:
+        raise InvalidInputError(f"unknown preset {preset!r}; choose one of: {', '.join(known)}")
+    config = known[preset]
+    for name, text in (overrides or {}).items():
+        config = _override(config, name, text)
+    _check(config)
+    return config
+
+
+def _published(preset: str, model: str, lr: float) -> TrainConfig:
+    return TrainConfig(preset=preset, model=ModelConfig(model), optim=OptimConfig(lr=lr))
+
+
+def _override(config: TrainConfig, name: str, text: str) -> TrainConfig:
+    leaves = dict(_leaves(config))
+    matching = [path for path in leaves if name in (path, path.rpartition(".")[2])]
+    if len(matching) != 1:
+        raise InvalidInputError(f"unknown setting {name!r}; choose one of: {', '.join(leaves)}")
+    path = matching[0]
+    value = _parse(path, text, type(leaves[path]))
+    section, _, leaf = path.rpartition(".")
+    if not section:
+        return dataclasses.replace(config, **{leaf: value})
+    replaced = dataclasses.replace(getattr(config, section), **{leaf: value})
+    return dataclasses.replace(config, **{section: replaced})
+
+
+def _leaves(config: TrainConfig) -> Iterator[tuple[str, Any]]:
+    """Yield (path, value) of every setting but the preset's name."""
+    for name, value in config.to_dict().items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{leaf}", inner) for leaf, inner in value.items())
+        elif name != "preset":
+            yield name, value
+
+
+def _parse(path: str, text: str, kind: type) -> Any:
+    parsers: dict[type, Callable[[str], Any]] = {int: _integer, float: float, bool: _truth}
+    try:
+        return parsers.get(kind, str)(text.strip())
+    except (KeyError, ValueError, OverflowError) as error:
+        raise InvalidInputError(f"setting {path}: {text!r} is no {kind.__name__}") from error
+
+
+def _integer(text: str) -> int:
+    """Accept "60000", "60_000" and "6e4"."""
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not number.is_integer():
+            raise
+        return int(number)
+
+
+def _truth(text: str) -> bool:
+    return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+
+
+# The bounds of every number in the tree; what is not listed must be positive.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**63 - 1),
+    "model.context_length": (3, 77),
+    "data.batch_size": (2, 2**24),
+    "data.crop_scale_min": (1e-3, 1),
+    "data.crop_ratio_max": (1, 100),
+    "optim.beta1": (0, 1 - 1e-9),
+    "optim.beta2": (0, 1 - 1e-9),
+    "optim.weight_decay": (0, 1e3),
+    "optim.warmup_steps": (0, 2**53),
+    "optim.grad_clip": (0, 1e9),
+    "runtime.cache_bytes": (0, 2**53),
+}
+
+
+def _check(config: TrainConfig) -> None:
+    for path, value in _leaves(config):
+        if isinstance(value, str | bool):
+            continue
+        low, high = BOUNDS.get(path, (1e-12, 2**53))
+        if not low <= value <= high:
+            raise InvalidInputError(f"setting {path}: {value} is not within [{low:g}, {high:g}]")

@@ -1,0 +1,220 @@
+"""A whole training: from a dataset's folder to weights, figures and an exported model.
+
+    >>> from clipcurate.training import config_for
+    >>> from clipcurate.training.run import train
+    >>> train("out/datasets/…", config_for("tiny"), "out/training/…")  # doctest: +SKIP
+
+The output folder (an fsspec URL) then holds `config.json`, `metrics.jsonl`, `checkpoints/`,
+`evaluation.json`, `export/` and, written last, `summary.json`.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from clipcurate import storage
+from clipcurate.datasets.images import ImageIndex
+from clipcurate.errors import NotFoundError, TrainingError
+from clipcurate.hashing import canonical_json
+from clipcurate.training import checkpoint, evaluate, loop
+from clipcurate.training.config import TrainConfig
+from clipcurate.training.data import TrainingData
+from clipcurate.training.export import export
+from clipcurate.training.identity import settings_of, training_id
+from clipcurate.training.loop import StepRecord
+from clipcurate.training.model import create_tokenizer, pick_device
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands after a step."""
+
+    step: int
+    total_steps: int
+    seen_pairs: int
+    loss: float
+    lr: float
+    logit_scale: float
+    grad_norm: float
+    pairs_per_second: float
+
+
+def _ignore(_: Progress) -> None:
+    return
+
+
+def _never() -> bool:
+    return False
+
+
+def train(
+    dataset_url: str,
+    config: TrainConfig,
+    output_url: str,
+    eval_url: str = "",
+    *,
+    on_progress: Callable[[Progress], None] = _ignore,
+    should_stop: Callable[[], bool] = _never,
+) -> dict[str, Any]:
+    """Train on a dataset, or go on from the newest checkpoint in `output_url`.
+
+    On one CPU a training that was stopped or killed and resumed gives the same losses and weights,
+    bit for bit, as one that was not.
+
+    Args:
+        dataset_url: folder of an emitted dataset with images.
+        config: all settings.
+        output_url: folder for what comes out; one training each.
+        eval_url: folder of a zero-shot evaluation set (see `evaluate.zero_shot`); "" for none.
+        on_progress: called after each step.
+        should_stop: asked after each step; if true, a checkpoint is saved and training stops.
+
+    Returns:
+        The summary; its `finished` is false if `should_stop` ended the training early.
+
+    Raises:
+        InvalidInputError: the dataset has no images, or the evaluation set is incomplete.
+        TrainingError: a non-finite loss, or `output_url` belongs to another training.
+    """
+    index = ImageIndex.open(dataset_url)
+    training = _Training(index, config, output_url, eval_url)
+    finished = training.finished_summary()
+    if finished is not None:
+        return finished
+    training.start()
+    if not training.take_steps(on_progress, should_stop):
+        return training.summary(finished=False)
+    return training.finish()
+
+
+class _Training:
+    """One training in its output folder."""
+
+    def __init__(
+        self, index: ImageIndex, config: TrainConfig, output_url: str, eval_url: str
+    ) -> None:
+        self._index = index
+        self._config = config
+        self._output = output_url
+        self._eval_url = eval_url
+        self._id = training_id(index.manifest, config, eval_url)
+        self._settings = canonical_json(settings_of(index.manifest, config)).decode()
+        self._tokenize = create_tokenizer(config.model)
+        self._state = loop.initial_state(config, pick_device())
+        self._lines: list[dict[str, Any]] = []
+        self._evaluation: dict[str, Any] = {}
+
+    def finished_summary(self) -> dict[str, Any] | None:
+        """Return the summary if this very training has already finished here."""
+        try:
+            summary = json.loads(storage.read_bytes(self._path("summary.json")))
+        except NotFoundError:
+            return None
+        if summary["training_id"] != self._id:
+            raise TrainingError(
+                f"{self._output}: holds training {summary['training_id']} with other settings; "
+                "give this training an output folder of its own"
+            )
+        return dict(summary)
+
+    def start(self) -> None:
+        """Restore the newest checkpoint and what was logged up to it, or start a new folder."""
+        if checkpoint.restore(self._path("checkpoints"), self._state, self._settings):
+            lines = storage.read_bytes(self._path("metrics.jsonl")).decode().splitlines()
+            logged = [json.loads(line) for line in lines]
+            self._lines = [line for line in logged if line["step"] <= self._state.step]
+        else:
+            description = {"training_id": self._id, "dataset_url": self._index.url}
+            self._write_json("config.json", {**description, **self._config.to_dict()})
+
+    def take_steps(
+        self, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
+    ) -> bool:
+        """Take the steps that are left; False if asked to stop before the last."""
+        config, state = self._config, self._state
+        data = TrainingData(self._index, config, self._tokenize)
+        batches = data.batches(state.step, config.total_steps)
+        started = time.monotonic()
+        try:
+            for record in loop.train_steps(state, batches, config):
+                elapsed, started = time.monotonic() - started, time.monotonic()
+                progress = self._progress(record, elapsed)
+                self._log(progress)
+                on_progress(progress)
+                if record.step % config.runtime.checkpoint_every == 0:
+                    self._save()
+                if should_stop() and record.step < config.total_steps:
+                    self._save()
+                    return False
+        finally:
+            batches.close()
+            self._write_metrics()
+        return True
+
+    def finish(self) -> dict[str, Any]:
+        """Save, evaluate and export the trained model; return and write the summary."""
+        self._save()
+        encoder = evaluate.Encoder(self._state.model, self._tokenize, self._config.model.image_size)
+        size = self._config.runtime.retrieval_images
+        self._evaluation["retrieval"] = evaluate.retrieval(encoder, self._index, size)
+        if self._eval_url:
+            self._evaluation["zero_shot"] = evaluate.zero_shot(encoder, self._eval_url)
+        self._write_json("evaluation.json", self._evaluation)
+        export(self._state.model, self._config.model, self._path("export"))
+        summary = self.summary(finished=True)
+        self._write_json("summary.json", summary)
+        return summary
+
+    def summary(self, *, finished: bool) -> dict[str, Any]:
+        """Return the figures of the training in short: evaluation without its list per class."""
+        config, state = self._config, self._state
+        figures = {
+            name: {key: value for key, value in part.items() if key != "per_class"}
+            for name, part in self._evaluation.items()
+        }
+        return {
+            "training_id": self._id,
+            "dataset_url": self._index.url,
+            "preset": config.preset,
+            "finished": finished,
+            "step": state.step,
+            "total_steps": config.total_steps,
+            "seen_pairs": state.step * config.data.batch_size,
+            "images": len(self._index),
+            "replaced_images": state.replaced,
+            "first_loss": self._lines[0]["loss"],
+            "loss": self._lines[-1]["loss"],
+            "evaluation": figures,
+            "export_url": self._path("export") if finished else "",
+        }
+
+    def _progress(self, record: StepRecord, seconds: float) -> Progress:
+        batch = self._config.data.batch_size
+        return Progress(
+            **asdict(record),
+            total_steps=self._config.total_steps,
+            seen_pairs=record.step * batch,
+            pairs_per_second=batch / seconds,
+        )
+
+    def _log(self, progress: Progress) -> None:
+        every = self._config.runtime.log_every
+        if progress.step % every == 0 or progress.step in (1, progress.total_steps):
+            self._lines.append(asdict(progress))
+
+    def _save(self) -> None:
+        self._write_metrics()
+        keep = self._config.runtime.keep_checkpoints
+        checkpoint.save(self._path("checkpoints"), self._state, self._settings, keep)
+
+    def _write_metrics(self) -> None:
+        lines = "".join(json.dumps(line) + "\n" for line in self._lines)
+        storage.write_bytes(self._path("metrics.jsonl"), lines.encode())
+
+    def _write_json(self, name: str, value: dict[str, Any]) -> None:
+        storage.write_bytes(self._path(name), json.dumps(value, indent=2).encode())
+
+    def _path(self, name: str) -> str:
+        return storage.join(self._output, name)

@@ -1,0 +1,97 @@
+"""Small rendered datasets: a colour and a shape per image, named in its captions."""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+import clipcurate.training.compat  # noqa: F401 - before any test imports torchvision
+from clipcurate.training.config import TrainConfig, config_for
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 230), "white": (245,) * 3}
+SHAPES = ("disc", "square")
+CLASSES = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
+
+Sample = tuple[bytes, list[str]]
+
+
+def render(name: str, size: int = 40, offset: int = 0) -> bytes:
+    colour, shape = name.split()
+    image = Image.new("RGB", (size, size + 3), (90, 90, 90))
+    draw = ImageDraw.Draw(image)
+    box = (6 + offset, 6, size - 8 + offset, size - 8)
+    (draw.ellipse if shape == "disc" else draw.rectangle)(box, fill=COLOURS[colour])
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+def write_dataset(folder: Path, samples: Iterable[Sample]) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = list(samples)
+    with tarfile.open(folder / "images-00000.tar", "w") as tar:
+        for number, (image, texts) in enumerate(rows):
+            add(tar, f"{number:05d}.png", image)
+            record = {"texts": [{"text": text} for text in texts]}
+            add(tar, f"{number:05d}.json", json.dumps(record).encode())
+    file = {"name": "images-00000.tar", "role": "images", "part": 0, "rows": len(rows)}
+    manifest = {
+        "identity": {"emission_id": folder.name},
+        "content_hash": "c" * 32,
+        "files": [{"name": "pairs-00000.parquet", "role": "pairs", "rows": len(rows)}, file],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return str(folder)
+
+
+def coloured_samples(count: int) -> list[Sample]:
+    names = [CLASSES[i % len(CLASSES)] for i in range(count)]
+    return [
+        (render(name, offset=i % 5 - 2), [f"a photo of a {name}", f"{name} on grey"])
+        for i, name in enumerate(names)
+    ]
+
+
+def write_evaluation(folder: Path, per_class: int = 2) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        for i in range(per_class * len(CLASSES)):
+            label = i % len(CLASSES)
+            add(tar, f"s{i:04d}.png", render(CLASSES[label], size=44))
+            add(tar, f"s{i:04d}.cls", str(label).encode())
+    (folder / "classnames.txt").write_text("\n".join(CLASSES) + "\n")
+    (folder / "zeroshot_classification_templates.txt").write_text("a photo of a {c}\n{c} on grey\n")
+    groups = ["head", "tail"] * (len(CLASSES) // 2)
+    (folder / "class_groups.txt").write_text("\n".join(groups) + "\n")
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def dataset_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_dataset(tmp_path_factory.mktemp("dataset"), coloured_samples(48))
+
+
+@pytest.fixture(scope="session")
+def evaluation_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_evaluation(tmp_path_factory.mktemp("evaluation"))
+
+
+@pytest.fixture
+def make_config() -> Callable[..., TrainConfig]:
+    """Settings small enough that a test takes seconds."""
+
+    def make(**overrides: object) -> TrainConfig:
+        small = {"batch_size": 16, "seen_pairs": 96, "log_every": 1, "checkpoint_every": 2}
+        return config_for("tiny", {k: str(v) for k, v in (small | overrides).items()})
+
+    return make

@@ -1,0 +1,127 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from clipcurate.errors import InvalidInputError, TrainingError
+from clipcurate.training import checkpoint
+from clipcurate.training.compat import open_clip
+from clipcurate.training.config import TrainConfig
+from clipcurate.training.run import Progress, train
+
+Make = Callable[..., TrainConfig]
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [
+        {k: v for k, v in json.loads(line).items() if k != "pairs_per_second"} for line in lines
+    ]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "export" / "open_clip_model.safetensors").read_bytes()
+
+
+def test_a_whole_training_leaves_its_files(
+    tmp_path: Path, dataset_url: str, evaluation_url: str, make_config: Make
+) -> None:
+    seen: list[Progress] = []
+    summary = train(
+        dataset_url, make_config(), str(tmp_path), evaluation_url, on_progress=seen.append
+    )
+    assert [progress.step for progress in seen] == [1, 2, 3, 4, 5, 6]
+    assert seen[-1].seen_pairs == 96
+    assert summary["finished"]
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoints", "config.json", "evaluation.json", "export", "metrics.jsonl", "summary.json",
+    ]  # fmt: skip
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    assert len(evaluation["zero_shot"]["per_class"]) == 8
+    assert set(summary["evaluation"]["zero_shot"]["groups"]) == {"head", "tail"}
+    assert summary["evaluation"]["retrieval"]["images"] == 48
+    open_clip.create_model_and_transforms(f"local-dir:{tmp_path / 'export'}")
+
+
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(
+    tmp_path: Path, dataset_url: str, make_config: Make
+) -> None:
+    config = make_config(seen_pairs=160)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(dataset_url, config, str(whole))
+    steps: list[int] = []
+    for stop_at in (3, 4):
+        stopped = train(
+            dataset_url,
+            config,
+            str(parts),
+            on_progress=lambda progress: steps.append(progress.step),
+            should_stop=lambda stop_at=stop_at: steps[-1] == stop_at,
+        )
+        assert not stopped["finished"]
+        assert stopped["step"] == stop_at
+    assert steps == [1, 2, 3, 4]
+    assert train(dataset_url, config, str(parts))["finished"]
+    assert metrics(parts) == metrics(whole)
+    assert weights(parts) == weights(whole)
+
+
+def test_a_crash_loses_only_the_steps_since_the_last_checkpoint(
+    tmp_path: Path, dataset_url: str, make_config: Make
+) -> None:
+    config = make_config(checkpoint_every=4)
+    whole, crashed = tmp_path / "whole", tmp_path / "crashed"
+    train(dataset_url, config, str(whole))
+
+    def crash(progress: Progress) -> None:
+        if progress.step == 5:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(dataset_url, config, str(crashed), on_progress=crash)
+    steps: list[int] = []
+    train(dataset_url, config, str(crashed), on_progress=lambda p: steps.append(p.step))
+    assert steps == [5, 6]
+    assert metrics(crashed) == metrics(whole)
+    assert weights(crashed) == weights(whole)
+
+
+def test_a_finished_training_is_not_repeated(
+    tmp_path: Path, dataset_url: str, make_config: Make
+) -> None:
+    summary = train(dataset_url, make_config(seen_pairs=32), str(tmp_path))
+    steps: list[Progress] = []
+    again = train(dataset_url, make_config(seen_pairs=32), str(tmp_path), on_progress=steps.append)
+    assert again == summary
+    assert not steps
+
+
+def test_another_training_is_refused_a_used_folder(
+    tmp_path: Path, dataset_url: str, make_config: Make
+) -> None:
+    train(dataset_url, make_config(), str(tmp_path), should_stop=lambda: True)
+    with pytest.raises(TrainingError, match="other settings"):
+        train(dataset_url, make_config(seed=1), str(tmp_path))
+    train(dataset_url, make_config(cache_bytes=0), str(tmp_path))
+    with pytest.raises(TrainingError, match="folder of its own"):
+        train(dataset_url, make_config(seed=1), str(tmp_path))
+
+
+def test_divergence_leaves_a_sound_checkpoint(
+    tmp_path: Path, dataset_url: str, make_config: Make
+) -> None:
+    config = make_config(lr="1e15", warmup_steps=0, checkpoint_every=1)
+    with pytest.raises(TrainingError, match="lower lr"):
+        train(dataset_url, config, str(tmp_path))
+    newest = checkpoint.saved(str(tmp_path / "checkpoints"))[-1]
+    assert torch.load(newest, weights_only=True)["step"] == len(metrics(tmp_path))
+
+
+def test_a_dataset_without_images_is_refused(tmp_path: Path, make_config: Make) -> None:
+    manifest = {"identity": {}, "files": [{"name": "p.parquet", "role": "pairs", "rows": 1}]}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InvalidInputError, match="img2dataset"):
+        train(str(tmp_path), make_config(), str(tmp_path / "out"))
