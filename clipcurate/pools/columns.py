@@ -1,0 +1,105 @@
+"""Which pool column plays which part."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from clipcurate.errors import PoolError
+
+TEXT_ALIASES = ("text", "caption", "TEXT", "alt", "alt_text", "texts")
+URL_ALIASES = ("url", "URL", "image_url")
+UID_ALIASES = ("uid",)
+LANG_ALIASES = ("lang", "language", "LANGUAGE")
+PARTS = ("text", "url", "key", "uid", "lang")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The column that plays each part; None means the first well-known alias that is present.
+
+    The image key falls back to the uid column, then `key`, `__key__`, then the url column.
+    """
+
+    text: str | None = None
+    url: str | None = None
+    key: str | None = None
+    uid: str | None = None
+    lang: str | None = None
+
+    def requested(self) -> dict[str, str]:
+        """Return the parts whose column the user named, with that column."""
+        return {part: name for part in PARTS if (name := getattr(self, part)) is not None}
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The columns chosen among those that a shard or record has; None where there is none."""
+
+    text: str | None
+    url: str | None
+    key: str | None
+    uid: str | None
+    lang: str | None
+
+    @cached_property
+    def described(self) -> tuple[str | None, ...]:
+        """Return the columns of url, key, uid and lang."""
+        return self.url, self.key, self.uid, self.lang
+
+    @cached_property
+    def used(self) -> frozenset[str | None]:
+        """Return the columns that canonical fields replace; all others stay as extras.
+
+        A column that is only the image key stays, because the key field may be re-typed.
+        """
+        return frozenset({self.text, self.url, self.uid, self.lang})
+
+
+@lru_cache(maxsize=4096)
+def choose(columns: Columns, names: tuple[str, ...]) -> Roles:
+    """Choose a column for each part among `names`."""
+    url = _first(columns.url, URL_ALIASES, names)
+    uid = _first(columns.uid, UID_ALIASES, names)
+    keys = tuple(name for name in (uid, "key", "__key__", url) if name is not None)
+    return Roles(
+        text=_first(columns.text, TEXT_ALIASES, names),
+        url=url,
+        key=_first(columns.key, keys, names),
+        uid=uid,
+        lang=_first(columns.lang, LANG_ALIASES, names),
+    )
+
+
+def require(columns: Columns, names: tuple[str, ...], where: str) -> Roles:
+    """As `choose`, but every requested column and a text must be there.
+
+    Raises:
+        PoolError: names the file `where`, the columns it has and the option to set.
+    """
+    for part, name in missing(columns, names).items():
+        wanted = f"column {name!r}" if name else f"text column ({', '.join(TEXT_ALIASES)})"
+        raise PoolError(
+            f"{where}: no {wanted}; it has: {', '.join(names)}; "
+            f"name the right one with --{part}-column"
+        )
+    return choose(columns, names)
+
+
+def missing(columns: Columns, names: Collection[str]) -> dict[str, str]:
+    """Return the parts without their requested column; a text without alias has name ""."""
+    lacking = {part: name for part, name in columns.requested().items() if name not in names}
+    if columns.text is None and not any(alias in names for alias in TEXT_ALIASES):
+        lacking["text"] = ""
+    return lacking
+
+
+def refuse_duplicates(names: Collection[str], where: str) -> None:
+    """Raise PoolError if two columns share a name: which one is meant cannot be known."""
+    twice = sorted(name for name in set(names) if list(names).count(name) > 1)
+    if twice:
+        raise PoolError(f"{where}: column {twice[0]!r} occurs twice; rename one of them")
+
+
+def _first(requested: str | None, aliases: tuple[str, ...], names: tuple[str, ...]) -> str | None:
+    wanted = aliases if requested is None else (requested,)
+    return next((name for name in wanted if name in names), None)

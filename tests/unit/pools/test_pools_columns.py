@@ -1,0 +1,50 @@
+import pytest
+
+from clipcurate.errors import PoolError
+from clipcurate.pools.columns import Columns, choose, refuse_duplicates, require
+
+
+def test_the_first_alias_that_is_present_plays_the_part() -> None:
+    roles = choose(Columns(), ("alt", "caption", "URL", "LANGUAGE", "uid", "key"))
+    assert (roles.text, roles.url, roles.lang, roles.uid) == ("caption", "URL", "LANGUAGE", "uid")
+
+
+@pytest.mark.parametrize(
+    ("names", "key"),
+    [
+        (("text", "url", "__key__", "key", "uid"), "uid"),
+        (("text", "url", "__key__", "key"), "key"),
+        (("text", "url", "__key__"), "__key__"),
+        (("text", "url"), "url"),
+        (("text",), None),
+    ],
+)
+def test_the_image_key_falls_back_in_order(names: tuple[str, ...], key: str | None) -> None:
+    assert choose(Columns(), names).key == key
+
+
+def test_the_image_key_follows_named_columns() -> None:
+    assert choose(Columns(url="href"), ("text", "href")).key == "href"
+    assert choose(Columns(uid="hash"), ("text", "hash", "url")).key == "hash"
+
+
+def test_a_column_that_is_only_the_key_is_not_used_up() -> None:
+    assert choose(Columns(key="id"), ("text", "id")).used == {"text", None}
+
+
+@pytest.mark.parametrize("part", ["text", "url", "key", "uid", "lang"])
+def test_a_missing_requested_column_names_file_columns_and_option(part: str) -> None:
+    with pytest.raises(PoolError) as error:
+        require(Columns(**{part: "nope"}), ("text", "size"), "a.parquet")
+    for fact in ("a.parquet", "nope", "text, size", f"--{part}-column"):
+        assert fact in str(error.value)
+
+
+def test_no_text_alias_is_an_error_that_lists_them() -> None:
+    with pytest.raises(PoolError, match=r"no text column .*alt_text.*--text-column"):
+        require(Columns(), ("body",), "a.parquet")
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    with pytest.raises(PoolError, match="'a' occurs twice"):
+        refuse_duplicates(["a", "b", "a"], "x.csv")
