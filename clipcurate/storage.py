@@ -74,6 +74,19 @@ def read_bytes(url: str) -> bytes:
         return file.read()
 
 
+def read_object(url: str, digest: str) -> bytes:
+    """Return all bytes of a finished object, checked against its hash.
+
+    Raises:
+        NotFoundError: there is no such object.
+        StorageError: its bytes are not what was written.
+    """
+    content = read_bytes(url)
+    if hash_bytes(content) != digest:
+        raise StorageError(f"{url}: its bytes do not have the recorded hash {digest}; restore it")
+    return content
+
+
 @contextlib.contextmanager
 def staged(folder: str, token: str) -> Iterator[Path]:
     """Yield a private local directory for files that `publish` will move into `folder`.

@@ -113,7 +113,9 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     RUN_STATE_BLOCKED: _RunState.ValueType  # 2
     """At least one task is blocked and nothing else can be done."""
     RUN_STATE_DONE: _RunState.ValueType  # 3
-    """Every requested emission is published (and trained on, if asked)."""
+    """The counts are frozen, and every requested emission is published (and
+    trained on, if asked).
+    """
     RUN_STATE_CANCELLED: _RunState.ValueType  # 4
     """An operator cancelled it."""
 
@@ -126,7 +128,9 @@ RUN_STATE_ACTIVE: RunState.ValueType  # 1
 RUN_STATE_BLOCKED: RunState.ValueType  # 2
 """At least one task is blocked and nothing else can be done."""
 RUN_STATE_DONE: RunState.ValueType  # 3
-"""Every requested emission is published (and trained on, if asked)."""
+"""The counts are frozen, and every requested emission is published (and
+trained on, if asked).
+"""
 RUN_STATE_CANCELLED: RunState.ValueType  # 4
 """An operator cancelled it."""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
@@ -595,15 +599,12 @@ class MatchResult(_message.Message):
     HITS_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
     UNMATCHED_FIELD_NUMBER: _builtins.int
-    HAS_IMAGES_FIELD_NUMBER: _builtins.int
     pairs: _builtins.int
     """Pairs read."""
     matched: _builtins.int
     """Pairs with at least one hit."""
     unmatched: _builtins.int
     """Unmatched pairs."""
-    has_images: _builtins.bool
-    """Whether the pool has image bytes."""
     @_builtins.property
     def index(self) -> Global___ObjectRef:
         """The match index."""
@@ -625,11 +626,10 @@ class MatchResult(_message.Message):
         hits: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         rejected: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         unmatched: _builtins.int = ...,
-        has_images: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["has_images", b"has_images", "hits", b"hits", "index", b"index", "matched", b"matched", "pairs", b"pairs", "rejected", b"rejected", "unmatched", b"unmatched"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "index", b"index", "matched", b"matched", "pairs", b"pairs", "rejected", b"rejected", "unmatched", b"unmatched"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -644,6 +644,7 @@ class FreezeResult(_message.Message):
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     RECOUNTED_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """Hash of run, accepted quarantine and counts."""
     recounted: _builtins.bool
@@ -652,16 +653,21 @@ class FreezeResult(_message.Message):
     def snapshot(self) -> Global___ObjectRef:
         """The stored counts."""
 
+    @_builtins.property
+    def record(self) -> Global___ObjectRef:
+        """The run's record: names of all that the run's folder holds."""
+
     def __init__(
         self,
         *,
         snapshot_id: _builtins.str = ...,
         snapshot: Global___ObjectRef | None = ...,
         recounted: _builtins.bool = ...,
+        record: Global___ObjectRef | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["recounted", b"recounted", "snapshot", b"snapshot", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["record", b"record", "recounted", b"recounted", "snapshot", b"snapshot", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1096,7 +1102,7 @@ class CreateRunRequest(_message.Message):
 
     @_builtins.property
     def emissions(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmissionSpec]:
-        """Datasets wanted; at least one."""
+        """Datasets wanted; none to count only."""
 
     def __init__(
         self,

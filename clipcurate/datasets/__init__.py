@@ -1,0 +1,1 @@
+"""From match indexes to the emitted dataset: files, manifest, verification, reading."""

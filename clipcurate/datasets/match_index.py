@@ -1,0 +1,255 @@
+"""The match index: what matching found for every pair of a task. It is the truth behind counts."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clipcurate.balancing.cut import RANK, Ranks
+from clipcurate.hashing import halves_to_hex, hash_pairs, hex_to_halves
+from clipcurate.matching import Matches
+from clipcurate.pools import PAIR_SCHEMA
+
+ROW_GROUP = 1 << 16
+
+
+class Status(IntEnum):
+    """What is known of a pair before balancing."""
+
+    REJECTED = 0
+    FILTERED = 1
+    DUPLICATE = 2
+    UNMATCHED = 3
+    NOT_CHOSEN = 4
+    MATCHED = 5
+
+
+@dataclass(frozen=True)
+class MatchIndex:
+    """One row per pair, in reading order. All arrays have shape (n,), keys (n, 2).
+
+    Attributes:
+        shard: int32, position in the run's plan.
+        row: int64, row in the shard.
+        text_index: int32, which text of the row.
+        uids: uint64, halves of the pair's uid; 0 where rejected.
+        coin_keys: uint64, halves of xxh3_128(uid, NUL, text).
+        language: metadata language, "" where none applies.
+        status: uint8, a Status.
+        reason: why it was rejected, else "".
+        row_bytes: int64, size of the whole pool row.
+        matches: hits of each pair.
+        extras: Arrow schema of the pool's other columns.
+    """
+
+    shard: npt.NDArray[np.int32]
+    row: npt.NDArray[np.int64]
+    text_index: npt.NDArray[np.int32]
+    uids: npt.NDArray[np.uint64]
+    coin_keys: npt.NDArray[np.uint64]
+    language: npt.NDArray[np.str_]
+    status: npt.NDArray[np.uint8]
+    reason: npt.NDArray[np.str_]
+    row_bytes: npt.NDArray[np.int64]
+    matches: Matches
+    extras: pa.Schema
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.row)
+
+    @property
+    def records(self) -> npt.NDArray[np.bool_]:
+        """True at the first pair of every pool row."""
+        first = np.ones(len(self), np.bool_)
+        first[1:] = (self.row[1:] != self.row[:-1]) | (self.shard[1:] != self.shard[:-1])
+        return first
+
+    @property
+    def ranks(self) -> Ranks:
+        """What breaks ties of critical t."""
+        ranks = np.zeros(len(self), RANK)
+        ranks["uid"], ranks["shard"] = self.uids, self.shard
+        ranks["row"], ranks["text_index"] = self.row, self.text_index
+        return ranks
+
+    def hits_by_language(self) -> dict[str, int]:
+        """Return the number of hits per metadata language."""
+        hits = self.matches.hits_per_text
+        return {str(name): int(hits[self.language == name].sum()) for name in self.languages()}
+
+    def languages(self) -> list[str]:
+        """Return the metadata languages that occur, in order."""
+        return [str(name) for name in np.unique(self.language) if name]
+
+    def in_language(self, name: str) -> Matches:
+        """Return the hits of the pairs of one metadata language."""
+        return self.matches.take(np.flatnonzero(self.language == name))
+
+    def to_bytes(self) -> bytes:
+        """Return the index as a parquet file."""
+        columns = {
+            "shard": self.shard,
+            "row": self.row,
+            "text_index": self.text_index,
+            "uid_high": self.uids[:, 0],
+            "uid_low": self.uids[:, 1],
+            "coin_high": self.coin_keys[:, 0],
+            "coin_low": self.coin_keys[:, 1],
+            "language": _coded(self.language),
+            "status": self.status,
+            "reason": _coded(self.reason),
+            "row_bytes": self.row_bytes,
+            "entry_ids": to_lists(self.matches),
+        }
+        extras = extras_to_hex(self.extras)
+        table = pa.table(columns).replace_schema_metadata({"extras": extras})
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd", row_group_size=ROW_GROUP)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "MatchIndex":
+        """Read what `to_bytes` wrote."""
+        table = pq.read_table(io.BytesIO(content)).combine_chunks()
+        get = {name: table[name] for name in table.column_names}
+        return cls(
+            shard=get["shard"].to_numpy(),
+            row=get["row"].to_numpy(),
+            text_index=get["text_index"].to_numpy(),
+            uids=np.stack([get["uid_high"].to_numpy(), get["uid_low"].to_numpy()], 1),
+            coin_keys=np.stack([get["coin_high"].to_numpy(), get["coin_low"].to_numpy()], 1),
+            language=_decoded(get["language"]),
+            status=get["status"].to_numpy(),
+            reason=_decoded(get["reason"]),
+            row_bytes=get["row_bytes"].to_numpy(),
+            matches=from_lists(get["entry_ids"]),
+            extras=extras_from_hex(table.schema.metadata[b"extras"].decode()),
+        )
+
+    @classmethod
+    def empty(cls) -> "MatchIndex":
+        """Return an index of no pairs."""
+        nothing = Matches(np.zeros(1, np.int64), np.zeros(0, np.uint32))
+        pairs = PAIR_SCHEMA.empty_table()
+        return index_pairs(pairs, 0, pa.schema([]), lambda _: nothing, "")
+
+    @classmethod
+    def concatenate(cls, parts: "list[MatchIndex]") -> "MatchIndex":
+        """Stack the indexes of consecutive batches; at least one."""
+        arrays = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in cls.__dataclass_fields__
+            if name not in {"matches", "extras"}
+        }
+        extras = unify_extras([part.extras for part in parts])
+        return cls(**arrays, matches=Matches.concatenate([p.matches for p in parts]), extras=extras)
+
+
+def index_pairs(
+    pairs: pa.Table,
+    shard: int,
+    extras: pa.Schema,
+    match: Callable[[pa.ChunkedArray], Matches],
+    language: str,
+) -> MatchIndex:
+    """Match a table of pairs, as a pool reader yields it.
+
+    Args:
+        pairs: the pair table.
+        shard: position of its shard in the plan.
+        extras: schema of the pool's other columns.
+        match: what finds the hits of a text column.
+        language: the metadata language that `match` serves.
+    """
+    rejected = pairs["text"].is_null().to_numpy()
+    matches = match(pairs["text"])
+    hit = matches.hits_per_text > 0
+    uids, coin_keys = pair_keys(pairs)
+    count = pairs.num_rows
+    return MatchIndex(
+        shard=np.full(count, shard, np.int32),
+        row=pairs["row"].to_numpy(),
+        text_index=pairs["text_index"].to_numpy(),
+        uids=uids,
+        coin_keys=coin_keys,
+        language=np.where(rejected, "", language),
+        status=np.where(
+            rejected, Status.REJECTED, np.where(hit, Status.MATCHED, Status.UNMATCHED)
+        ).astype(np.uint8),
+        reason=np.array(pc.fill_null(pairs["reject"], "").to_pylist(), np.str_),
+        row_bytes=pairs["row_bytes"].to_numpy(),
+        matches=matches,
+        extras=extras,
+    )
+
+
+def pair_keys(pairs: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Return the uids and coin keys of a table of pairs; zeros where the text is null.
+
+    The uid is the pool's own where the table has one, else xxh3_128(image key, NUL, text); the coin
+    key is xxh3_128(uid, NUL, text) with the uid as 32 lower-case hex digits.
+    """
+    present = pairs["text"].is_valid().to_numpy()
+    used = pairs.filter(pa.array(present)) if not present.all() else pairs
+    texts = used["text"].cast(pa.large_binary()).to_pylist()
+    keys = used["key"].cast(pa.large_binary()).to_pylist()
+    computed = hash_pairs(keys, texts)
+    own = used["uid"].is_valid().to_numpy()
+    if own.any():
+        computed[own] = hex_to_halves(used["uid"].drop_null().to_pylist())
+    names = [name.encode() for name in halves_to_hex(computed)]
+    uids = np.zeros((pairs.num_rows, 2), np.uint64)
+    coin_keys = np.zeros((pairs.num_rows, 2), np.uint64)
+    uids[present], coin_keys[present] = computed, hash_pairs(names, texts)
+    return uids, coin_keys
+
+
+def unify_extras(schemas: list[pa.Schema]) -> pa.Schema:
+    """Return all columns in order of appearance; where types differ, the wider, or else string."""
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive")
+    except pa.ArrowTypeError:
+        names = dict.fromkeys(name for schema in schemas for name in schema.names)
+        return pa.schema([(name, pa.large_string()) for name in names])
+
+
+def extras_to_hex(schema: pa.Schema) -> str:
+    """Return a schema as hexadecimal text."""
+    digits: str = schema.remove_metadata().serialize().to_pybytes().hex()
+    return digits
+
+
+def extras_from_hex(digits: str) -> pa.Schema:
+    """Read what `extras_to_hex` wrote."""
+    return pa.ipc.read_schema(pa.py_buffer(bytes.fromhex(digits)))
+
+
+def to_lists(matches: Matches) -> pa.LargeListArray:
+    """Return hits as an Arrow list column."""
+    return pa.LargeListArray.from_arrays(matches.row_offsets, pa.array(matches.entry_ids))
+
+
+def from_lists(column: pa.ChunkedArray) -> Matches:
+    """Return an Arrow list column as hits."""
+    lists = column.combine_chunks().cast(pa.large_list(pa.uint32()))
+    if isinstance(lists, pa.ChunkedArray):
+        lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], lists.type)
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    ids = lists.values.to_numpy()[offsets[0] : offsets[-1]] if len(offsets) else np.zeros(0)
+    start = offsets[0] if len(offsets) else 0
+    return Matches(offsets - start, ids.astype(np.uint32, copy=False))
+
+
+def _coded(strings: npt.NDArray[np.str_]) -> pa.DictionaryArray:
+    return pa.array(strings.tolist(), pa.string()).dictionary_encode()
+
+
+def _decoded(column: pa.ChunkedArray) -> npt.NDArray[np.str_]:
+    return np.array(column.to_pylist(), np.str_)

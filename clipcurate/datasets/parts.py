@@ -1,0 +1,252 @@
+"""Writing one part: a parquet file of pairs, and a webdataset tar where the pool has images."""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from clipcurate.datasets.emission import EmissionPlan, Scored, first_kept, kept_mask
+from clipcurate.datasets.match_index import extras_from_hex, to_lists
+from clipcurate.datasets.run_plan import RunPlan
+from clipcurate.errors import InputChangedError
+from clipcurate.hashing import halves_to_hex
+from clipcurate.pools import read_slice
+
+ROW_GROUP = 1 << 16
+IMAGE_COLUMNS = ("image", "image_ext")
+LoadTask = Callable[[int], Scored]
+"""Returns a match task's index and scores."""
+
+CORE_SCHEMA = pa.schema(
+    [
+        ("uid", pa.string()),
+        ("url", pa.large_string()),
+        ("text", pa.large_string()),
+        ("lang", pa.string()),
+        ("metadata_lang", pa.string()),
+    ]
+)
+HITS_SCHEMA = pa.schema([("entry_ids", pa.large_list(pa.uint32())), ("critical_t", pa.float64())])
+
+
+def dataset_schema(extras: pa.Schema) -> pa.Schema:
+    """Return the columns of a dataset's parquet parts: ours around the pool's own."""
+    ours = {*CORE_SCHEMA.names, *HITS_SCHEMA.names}
+    renamed = [f.with_name(f"pool_{f.name}") if f.name in ours else f for f in extras]
+    return pa.schema([*CORE_SCHEMA, *renamed, *HITS_SCHEMA])
+
+
+@dataclass(frozen=True)
+class KeptBatch:
+    """Kept pairs of one batch.
+
+    Attributes:
+        pairs: with the columns of `dataset_schema`.
+        images: image and image_ext of each pair, or None.
+        places: (shard name, row) of each pair.
+    """
+
+    pairs: pa.Table
+    images: pa.Table | None
+    places: list[tuple[str, int]]
+
+
+def kept_batches(
+    plan: RunPlan, emission: EmissionPlan, part: int, load: LoadTask
+) -> Iterator[KeptBatch]:
+    """Yield the kept pairs of one part in (shard, row, text) order, read again from the pool.
+
+    Raises:
+        InputChangedError: the pool does not hold what was matched.
+    """
+    schema = dataset_schema(extras_from_hex(emission.extras))
+    for task, first, last in emission.tasks_of(part):
+        scored = load(task)
+        kept = kept_mask(emission.request.kind, emission.cuts, scored)
+        record = np.cumsum(first_kept(scored.index, kept)) - 1
+        wanted = kept & (record >= first) & (record < last)
+        yield from _task_batches(plan, task, scored, wanted, schema)
+
+
+def _task_batches(
+    plan: RunPlan, task: int, scored: Scored, wanted: npt.NDArray[np.bool_], schema: pa.Schema
+) -> Iterator[KeptBatch]:
+    index, position = scored.index, 0
+    for part in plan.tasks[task].slices:
+        shard = plan.shards[part.shard]
+        length = _slice_length(index.shard, index.row, position, part.shard)
+        if not wanted[position : position + length].any():
+            position += length
+            continue
+        end = position + length
+        images = shard.format == "webdataset"
+        for pairs in read_slice(shard, part, plan.columns, images=images):
+            rows = slice(position, position + pairs.num_rows)
+            if not np.array_equal(pairs["row"].to_numpy(), index.row[rows]):
+                raise InputChangedError(
+                    f"{shard.url}: other rows than were matched; start a new run"
+                )
+            chosen = np.flatnonzero(wanted[rows])
+            if len(chosen):
+                yield _batch(pairs.take(chosen), scored, position + chosen, shard.name, schema)
+            position = rows.stop
+            if not wanted[position:end].any():
+                break
+        position = end
+
+
+def _slice_length(
+    shards: npt.NDArray[np.int32], rows: npt.NDArray[np.int64], start: int, shard: int
+) -> int:
+    """Count the pairs of the slice that begins at `start`: those of its shard (one slice each)."""
+    return int(np.searchsorted(shards[start:], shard, side="right"))
+
+
+def _batch(
+    pairs: pa.Table,
+    scored: Scored,
+    positions: npt.NDArray[np.int64],
+    shard: str,
+    schema: pa.Schema,
+) -> KeptBatch:
+    index = scored.index
+    ours = {
+        "uid": pa.array(halves_to_hex(index.uids[positions]), pa.string()),
+        "metadata_lang": pa.array(index.language[positions].tolist(), pa.string()),
+        "entry_ids": to_lists(index.matches.take(positions)),
+        "critical_t": pa.array(scored.critical[positions]),
+    }
+    columns = [_column(pairs, field, ours) for field in schema]
+    has_images = "image" in pairs.column_names
+    images = pairs.select(IMAGE_COLUMNS) if has_images else None
+    places = [(shard, row) for row in index.row[positions].tolist()]
+    return KeptBatch(pa.table(columns, schema=schema), images, places)
+
+
+def _column(pairs: pa.Table, field: pa.Field, ours: dict[str, Any]) -> Any:
+    source = (
+        field.name.removeprefix("pool_") if field.name not in pairs.column_names else field.name
+    )
+    if field.name in ours:
+        return ours[field.name]
+    if source in pairs.column_names:
+        column = pairs[source]
+        return column if column.type == field.type else column.cast(field.type)
+    return pa.nulls(pairs.num_rows, field.type)
+
+
+def write_pairs(batches: Iterable[KeptBatch], schema: pa.Schema, path: Path) -> tuple[int, str]:
+    """Write the parquet file of a part; return its rows and its content hash.
+
+    The bytes depend on the pairs and on the writer's version only, not on how they were batched.
+    """
+    tables = [batch.pairs for batch in batches]
+    table = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
+    pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
+    return table.num_rows, content_hash(table)
+
+
+def content_hash(table: pa.Table) -> str:
+    """Return a hash of a table's values that does not depend on any writer's version.
+
+    Per column: its name and type, then for every value its Arrow IPC-independent form: validity as
+    bytes, list lengths and string lengths as little-endian int64, values as little-endian bytes.
+    """
+    state = xxhash.xxh3_128()
+    state.update(str(table.num_rows).encode())
+    for field in table.schema:
+        state.update(f"\0{field.name}\0{field.type}\0".encode())
+        array = table[field.name].combine_chunks()
+        _update(
+            state, pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
+        )
+    return state.hexdigest()
+
+
+def _update(state: Any, array: Any) -> None:
+    """Feed one array's values, level by level."""
+    state.update(array.is_valid().to_numpy(zero_copy_only=False).tobytes())
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        _update(state, array.dictionary_decode())
+    elif pa.types.is_struct(kind):
+        for child in array.flatten():
+            _update(state, child)
+    elif pa.types.is_nested(kind):
+        state.update(array.value_lengths().fill_null(0).cast(pa.int64()).to_numpy().tobytes())
+        _update(state, array.flatten())
+    elif pa.types.is_null(kind):
+        return
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_binary(kind):
+        values = array.cast(pa.large_binary()).fill_null(b"").to_pylist()
+        state.update(np.array([len(v) for v in values], "<i8").tobytes())
+        state.update(b"".join(values))
+    else:
+        values = array.cast(pa.int8()) if pa.types.is_boolean(kind) else array
+        state.update(values.drop_null().to_numpy(zero_copy_only=False).tobytes())
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    )
+
+
+def write_images(batches: Iterable[KeptBatch], part: int, path: Path) -> int:
+    """Write the webdataset tar of a part, a sample per kept image; return the number of samples.
+
+    Members of a sample: its image, `.txt` with its first kept text, `.json` with all of them.
+    """
+    samples = 0
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for image, extension, record in _samples(batches):
+            key = f"{part:05d}{samples:07d}"
+            _add(tar, f"{key}.{extension}", image)
+            _add(tar, f"{key}.txt", record["texts"][0]["text"].encode())
+            _add(tar, f"{key}.json", json.dumps(record, ensure_ascii=False).encode())
+            samples += 1
+    return samples
+
+
+def _samples(batches: Iterable[KeptBatch]) -> Iterator[tuple[bytes, str, dict[str, Any]]]:
+    """Group consecutive pairs of one pool row; a row never spans parts, but may span batches."""
+    current: tuple[bytes, str, dict[str, Any]] | None = None
+    for batch in batches:
+        if batch.images is None:
+            continue
+        rows = zip(batch.pairs.to_pylist(), batch.images.to_pylist(), batch.places, strict=True)
+        for pair, image, (shard, row) in rows:
+            if current and (current[2]["shard"], current[2]["row"]) == (shard, row):
+                current[2]["texts"].append(_text(pair))
+                continue
+            if current:
+                yield current
+            record = {"uid": pair["uid"], "url": pair["url"], "shard": shard, "row": row}
+            current = (image["image"], image["image_ext"], record | {"texts": [_text(pair)]})
+    if current:
+        yield current
+
+
+def _text(pair: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: pair[name]
+        for name in ("uid", "text", "lang", "metadata_lang", "entry_ids", "critical_t")
+        if pair[name] != float("inf")
+    }
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = len(content), 0o644, 0
+    tar.addfile(member, io.BytesIO(content))

@@ -1,0 +1,111 @@
+"""The files beside the parts: uids, counts, the card. Then the manifest."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clipcurate import storage
+from clipcurate.balancing import tail_share_of
+from clipcurate.datasets.card import dataset_card
+from clipcurate.datasets.emission import EmissionPlan
+from clipcurate.datasets.manifest import FileRecord, Manifest, publish, read_part
+from clipcurate.datasets.snapshot import Counts
+from clipcurate.hashing import hash_bytes, hex_to_halves
+
+UIDS = "uids.npy"
+ENTRY_COUNTS = "entry_counts.json"
+CARD = "README.md"
+UID_DTYPE = np.dtype("u8,u8")
+"""DataComp's subset format: the halves of the 128-bit uid, rows in lexicographic order."""
+
+
+def counts_name(language: str) -> str:
+    """Name the file of a language's counts."""
+    return f"counts-{language}.npy"
+
+
+def publish_dataset(
+    dataset_url: str,
+    plan: EmissionPlan,
+    parts: Sequence[FileRecord],
+    counts: Counts,
+    entries: Mapping[str, Sequence[str]],
+    provenance: dict[str, Any],
+) -> Manifest:
+    """Write everything but the parts, the manifest last.
+
+    Args:
+        dataset_url: the dataset's folder.
+        plan: the emission.
+        parts: the files of all parts.
+        counts: the frozen counts.
+        entries: the entries per metadata language.
+        provenance: paths, times, hosts, versions.
+    """
+    pairs = sorted((f for f in parts if f.role == "pairs"), key=lambda f: f.part or 0)
+    images = sorted((f for f in parts if f.role == "images"), key=lambda f: f.part or 0)
+    uids = sorted_uids(dataset_url, pairs)
+    files = [*pairs, *images, _write(dataset_url, UIDS, "uids", _npy(uids), len(uids))]
+    for name in sorted(counts):
+        content = _npy(counts[name].astype("<i8"))
+        files.append(_write(dataset_url, counts_name(name), "counts", content, len(counts[name])))
+    content = _entry_counts(counts, entries)
+    files.append(_write(dataset_url, ENTRY_COUNTS, "entry_counts", content, len(entries)))
+    card = dataset_card(plan, pairs, images).encode()
+    files.append(_write(dataset_url, CARD, "card", card, 0))
+    manifest = _manifest(plan, files, counts, provenance)
+    publish(dataset_url, manifest)
+    return manifest
+
+
+def sorted_uids(dataset_url: str, pairs: Sequence[FileRecord]) -> npt.NDArray[np.void]:
+    """Return all uids of the parts in DataComp's format, sorted."""
+    halves = [np.zeros((0, 2), np.uint64)]
+    for file in pairs:
+        uids = read_part(dataset_url, file, ["uid"])["uid"].to_pylist()
+        halves.append(hex_to_halves(uids))
+    joined = np.concatenate(halves)
+    ordered = joined[np.lexsort((joined[:, 1], joined[:, 0]))]
+    return np.ascontiguousarray(ordered).view(UID_DTYPE).reshape(-1)
+
+
+def _manifest(
+    plan: EmissionPlan, files: Sequence[FileRecord], counts: Counts, provenance: dict[str, Any]
+) -> Manifest:
+    return Manifest(
+        identity=plan.identity,
+        emission_id=plan.emission_id,
+        totals=plan.totals,
+        cuts={name: cut.to_json() for name, cut in plan.cuts.items()},
+        tail_shares={name: tail_share_of(counts[name], cut.t) for name, cut in plan.cuts.items()},
+        expected_size=plan.expected,
+        size_deviation=plan.deviation,
+        unknown_rows=plan.unknown_rows,
+        files=tuple(files),
+        provenance=provenance,
+    )
+
+
+def _entry_counts(counts: Counts, entries: Mapping[str, Sequence[str]]) -> bytes:
+    """MetaCLIP's form, {entry: count}; with several languages one such object per language."""
+    objects = {
+        name: dict(zip(entries[name], counts[name].tolist(), strict=True))
+        for name in sorted(counts)
+    }
+    value = next(iter(objects.values())) if len(objects) == 1 else objects
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def _npy(array: npt.NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def _write(dataset_url: str, name: str, role: str, content: bytes, rows: int) -> FileRecord:
+    storage.write_bytes(storage.join(dataset_url, name), content)
+    return FileRecord(name, role, len(content), hash_bytes(content), rows)

@@ -1,0 +1,82 @@
+"""The stored plan of a run: what is read, how, and in which tasks."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from clipcurate.hashing import canonical_json, hash_json
+from clipcurate.pools import Columns, Shard, Slice, Task, find_shards, plan_tasks
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Shards with their pins, the columns, and the tasks."""
+
+    shards: tuple[Shard, ...]
+    columns: Columns
+    tasks: tuple[Task, ...]
+
+    @classmethod
+    def make(cls, patterns: Sequence[str], columns: Columns, task_rows: int) -> "RunPlan":
+        """Find and pin the pool and cut it into tasks. Raises PoolError."""
+        shards = find_shards(patterns, columns)
+        return cls(tuple(shards), columns, tuple(plan_tasks(shards, task_rows)))
+
+    def run_id(self, metadata: Mapping[str, str], rule: str) -> str:
+        """Return the hash of what determines the counts.
+
+        Args:
+            metadata: fingerprint of the entries per metadata language.
+            rule: the matching rule.
+        """
+        identity = {
+            "format": FORMAT,
+            "shards": [shard.identity() for shard in self.shards],
+            "columns": asdict(self.columns),
+            "metadata": dict(metadata),
+            "rule": rule,
+        }
+        return hash_json(identity)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any shard brings image bytes."""
+        return any(shard.format == "webdataset" for shard in self.shards)
+
+    def describe_task(self, index: int) -> list[dict[str, Any]]:
+        """Name a task's inputs for people and for identities."""
+        return [
+            {
+                "shard": self.shards[part.shard].name,
+                "first_group": part.first_group,
+                "num_groups": part.num_groups,
+            }
+            for part in self.tasks[index].slices
+        ]
+
+    def to_bytes(self) -> bytes:
+        """Return the plan as JSON."""
+        return canonical_json(
+            {
+                "format": FORMAT,
+                "columns": asdict(self.columns),
+                "shards": [shard.to_json() for shard in self.shards],
+                "tasks": [
+                    [[s.shard, s.first_group, s.num_groups] for s in task.slices]
+                    for task in self.tasks
+                ],
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "RunPlan":
+        """Read what `to_bytes` wrote."""
+        value = json.loads(content)
+        return cls(
+            tuple(Shard.from_json(shard) for shard in value["shards"]),
+            Columns(**value["columns"]),
+            tuple(Task(tuple(Slice(*part) for part in task)) for task in value["tasks"]),
+        )

@@ -1,0 +1,122 @@
+"""The record of a frozen run: makes its folder readable without any service."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from clipcurate import storage
+from clipcurate.datasets import snapshot
+from clipcurate.datasets.match_index import MatchIndex
+from clipcurate.datasets.run_plan import RunPlan
+from clipcurate.errors import InvalidInputError, NotFoundError
+from clipcurate.hashing import canonical_json
+from clipcurate.metadata import Metadata
+from clipcurate.storage import StoredObject
+
+PREFIX = "record"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Names of a run's objects, relative to the run's folder.
+
+    Attributes:
+        run_id: the run.
+        snapshot_id: its frozen counts.
+        rule: the matching rule.
+        plan: the run plan.
+        counts: the frozen counts.
+        metadata: the entries per metadata language.
+        indexes: the match index of every task; None where the task is quarantined.
+    """
+
+    run_id: str
+    snapshot_id: str
+    rule: str
+    plan: StoredObject
+    counts: StoredObject
+    metadata: dict[str, StoredObject]
+    indexes: list[StoredObject | None]
+
+    def to_bytes(self) -> bytes:
+        """Return the record as JSON."""
+        return canonical_json(asdict(self))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "RunRecord":
+        """Read what `to_bytes` wrote."""
+        value = json.loads(content)
+        return cls(
+            run_id=value["run_id"],
+            snapshot_id=value["snapshot_id"],
+            rule=value["rule"],
+            plan=StoredObject(**value["plan"]),
+            counts=StoredObject(**value["counts"]),
+            metadata={k: StoredObject(**v) for k, v in value["metadata"].items()},
+            indexes=[v and StoredObject(**v) for v in value["indexes"]],
+        )
+
+
+@dataclass(frozen=True)
+class FrozenRun:
+    """A frozen run's folder and its record."""
+
+    folder: str
+    record: RunRecord
+
+    @classmethod
+    def open(cls, url: str) -> "FrozenRun":
+        """Open a run's folder, or an output folder that holds exactly one frozen run.
+
+        Raises:
+            NotFoundError: no frozen run is there.
+            InvalidInputError: several are.
+        """
+        fs, path = storage.filesystem(url)
+        found = fs.glob(f"{path}/{PREFIX}-*.json") or fs.glob(f"{path}/runs/*/{PREFIX}-*.json")
+        if not found:
+            raise NotFoundError(f"{url}: no frozen run here; let `clipcurate run` finish first")
+        if len(found) > 1:
+            names = ", ".join(sorted({name.rpartition("/")[0] for name in found}))
+            raise InvalidInputError(f"{url}: several frozen snapshots, name one run of: {names}")
+        name = fs.unstrip_protocol(found[0])
+        return cls(name.rpartition("/")[0], RunRecord.from_bytes(storage.read_bytes(name)))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What an emission's identity says of the run."""
+        metadata = {name: self.metadata(name).fingerprint for name in self.record.metadata}
+        return {"id": self.record.run_id, "rule": self.record.rule, "metadata": metadata}
+
+    def plan(self) -> RunPlan:
+        """Return the run's plan."""
+        return RunPlan.from_bytes(self._read(self.record.plan))
+
+    def counts(self) -> dict[str, Any]:
+        """Return the frozen counts: int64 arrays per metadata language."""
+        return snapshot.from_bytes(self._read(self.record.counts))
+
+    def metadata(self, language: str) -> Metadata:
+        """Return a language's entries."""
+        return Metadata.from_bytes(self._read(self.record.metadata[language]))
+
+    def indexes(self) -> Iterator[MatchIndex]:
+        """Yield the match index of every task in order; an empty one where it is quarantined."""
+        for stored in self.record.indexes:
+            yield MatchIndex.from_bytes(self._read(stored)) if stored else MatchIndex.empty()
+
+    def recount(self) -> dict[str, Any]:
+        """Return the counts as the match indexes have them."""
+        sizes = {name: len(self.metadata(name).entries) for name in self.record.metadata}
+        counts = {name: np.zeros(size, np.int64) for name, size in sizes.items()}
+        for index in self.indexes():
+            for name in index.languages():
+                ids, adds = index.in_language(name).sparse_counts()
+                counts[name][ids] += adds
+        return counts
+
+    def _read(self, stored: StoredObject) -> bytes:
+        return storage.read_object(storage.join(self.folder, stored.name), stored.hash)

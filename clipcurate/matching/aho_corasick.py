@@ -1,0 +1,48 @@
+"""The reference engine: pyahocorasick's automaton, walked text by text."""
+
+from collections.abc import Iterable, Sequence
+
+import ahocorasick
+import numpy as np
+import numpy.typing as npt
+
+from clipcurate.matching.matches import Matches
+from clipcurate.matching.rules import spaced_entry, spaced_text
+
+
+class AhoCorasick:
+    """Finds all overlapping occurrences of all entries. Not thread-safe for building."""
+
+    def __init__(self, entries: Sequence[str]) -> None:
+        self._ids: list[tuple[int, ...]] = []
+        self._automaton = ahocorasick.Automaton()
+        for entry, ids in _positions(entries).items():
+            self._automaton.add_word(spaced_entry(entry), len(self._ids))
+            self._ids.append(ids)
+        self._automaton.make_automaton()
+
+    def match(self, texts: Iterable[str | None]) -> Matches:
+        """Match texts; None has no hits."""
+        rows = [self._match_one(text) for text in texts]
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        offsets = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        return Matches(offsets, _flatten(rows, int(offsets[-1])))
+
+    def _match_one(self, text: str | None) -> Sequence[int]:
+        if text is None:
+            return ()
+        words = {word for _, word in self._automaton.iter(spaced_text(text))}
+        return sorted(entry_id for word in words for entry_id in self._ids[word])
+
+
+def _positions(entries: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Map each distinct entry to all its ids: duplicates each match."""
+    positions: dict[str, tuple[int, ...]] = {}
+    for entry_id, entry in enumerate(entries):
+        positions[entry] = (*positions.get(entry, ()), entry_id)
+    return positions
+
+
+def _flatten(rows: Sequence[Sequence[int]], size: int) -> npt.NDArray[np.uint32]:
+    return np.fromiter((entry_id for row in rows for entry_id in row), np.uint32, size)

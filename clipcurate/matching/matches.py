@@ -1,0 +1,52 @@
+"""The result of matching: hits as compressed sparse rows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Hits of n texts in CSR form.
+
+    Attributes:
+        row_offsets: int64, shape (n + 1,), starts at 0 and never falls; text i's hits are
+            `entry_ids[row_offsets[i]:row_offsets[i + 1]]`.
+        entry_ids: uint32; ascending and distinct within a text.
+    """
+
+    row_offsets: npt.NDArray[np.int64]
+    entry_ids: npt.NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        """Return the number of texts."""
+        return len(self.row_offsets) - 1
+
+    def __getitem__(self, row: int) -> npt.NDArray[np.uint32]:
+        """Return the entry ids of one text."""
+        return self.entry_ids[self.row_offsets[row] : self.row_offsets[row + 1]]
+
+    @property
+    def hits_per_text(self) -> npt.NDArray[np.int64]:
+        """Number of hits of each text, shape (n,)."""
+        return np.diff(self.row_offsets)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "Matches":
+        """Return the hits of the given texts, in the given order."""
+        lengths = self.hits_per_text[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        shift = np.repeat(self.row_offsets[rows] - offsets[:-1], lengths)
+        return Matches(offsets, self.entry_ids[np.arange(offsets[-1]) + shift])
+
+    def sparse_counts(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+        """Return the ascending distinct entry ids and how many texts match each."""
+        ids, counts = np.unique(self.entry_ids, return_counts=True)
+        return ids, counts.astype(np.uint32)
+
+    @staticmethod
+    def concatenate(parts: "list[Matches]") -> "Matches":
+        """Stack the hits of consecutive batches of texts."""
+        lengths = [part.hits_per_text for part in parts]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(lengths))])
+        return Matches(offsets.astype(np.int64), np.concatenate([p.entry_ids for p in parts]))

@@ -1,0 +1,83 @@
+"""Metadata files: a JSON list (MetaCLIP's metadata.json), text lines, or parquet; also gzipped."""
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clipcurate import storage
+from clipcurate.errors import MetadataError
+from clipcurate.metadata.entries import Metadata
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_COLUMNS = ("entry", "text", "metadata")
+
+
+def load(url: str, *, dedupe: bool = False) -> Metadata:
+    """Read the entries from a file.
+
+    Args:
+        url: `*.json` (a list of strings), `*.parquet` (a string column named entry, text or
+            metadata, or the only column), or any other name: one entry a line. Each may be gzipped.
+        dedupe: drop empty entries and repeats instead of refusing them.
+
+    Raises:
+        NotFoundError: no such file.
+        MetadataError: not a list of strings; or bad entries without `dedupe`.
+    """
+    content = storage.read_bytes(url)
+    try:
+        if content.startswith(_GZIP_MAGIC):
+            content = gzip.decompress(content)
+        entries = _parser(url.removesuffix(".gz"))(content)
+        return Metadata.from_entries(entries, dedupe=dedupe)
+    except (MetadataError, EOFError, zlib.error, OSError, ValueError, pa.ArrowException) as error:
+        raise MetadataError(f"{url}: {error}") from error
+
+
+def _parser(name: str) -> Callable[[bytes], list[str]]:
+    if name.endswith(".json"):
+        return _parse_json
+    return _parse_parquet if name.endswith((".parquet", ".parq")) else _parse_lines
+
+
+def _parse_json(content: bytes) -> list[str]:
+    value = json.loads(content)
+    if not isinstance(value, list):
+        raise MetadataError(
+            f"a JSON list of strings is expected, this is {_json_kind(value)}; "
+            "MetaCLIP's metadata.json is such a list"
+        )
+    for position, entry in enumerate(value):
+        if not isinstance(entry, str):
+            raise MetadataError(f"entry {position} is {_json_kind(entry)}, not a string")
+    return value
+
+
+def _json_kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
+    return names.get(type(value), "null" if value is None else "a number")
+
+
+def _parse_lines(content: bytes) -> list[str]:
+    """One entry a line; only the line ends are cut, spaces belong to the entry."""
+    lines = content.decode().split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+def _parse_parquet(content: bytes) -> list[str]:
+    table = pq.read_table(io.BytesIO(content))
+    names = [name for name in _COLUMNS if name in table.column_names] or table.column_names
+    column = table[names[0]]
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise MetadataError(f"column {names[0]!r} holds {column.type}, not strings")
+    if column.null_count:
+        raise MetadataError(f"column {names[0]!r} holds {column.null_count} nulls")
+    entries: list[str] = column.to_pylist()
+    return entries

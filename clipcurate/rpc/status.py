@@ -1,0 +1,43 @@
+"""Errors across the wire: one table, used by the server's interceptor and by the clients."""
+
+import grpc
+
+from clipcurate import errors
+
+ERROR_KEY = "clipcurate-error"
+
+CODES: dict[type[errors.ClipcurateError], grpc.StatusCode] = {
+    errors.MetadataError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UnreadableInputError: grpc.StatusCode.DATA_LOSS,
+    errors.InputChangedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.PoolError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.StorageError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.ConflictError: grpc.StatusCode.ALREADY_EXISTS,
+    errors.LeaseLostError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.DatasetError: grpc.StatusCode.DATA_LOSS,
+    errors.TrainingError: grpc.StatusCode.INTERNAL,
+    errors.ClipcurateError: grpc.StatusCode.INTERNAL,
+}
+_BY_NAME = {error.__name__: error for error in CODES}
+_TRANSIENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
+def code_of(error: errors.ClipcurateError) -> grpc.StatusCode:
+    """Return the gRPC status that stands for `error`."""
+    return CODES.get(type(error), grpc.StatusCode.INTERNAL)
+
+
+def error_from(error: grpc.RpcError, target: str) -> errors.ClipcurateError:
+    """Return the exception that a failed call stands for, as the server raised it if it is ours."""
+    call: grpc.Call = error  # type: ignore[assignment]
+    code, details = call.code(), call.details() or ""
+    trailing = dict(call.trailing_metadata() or ())
+    ours = _BY_NAME.get(str(trailing.get(ERROR_KEY, "")))
+    if ours is not None:
+        return ours(details)
+    if code in _TRANSIENT:
+        return errors.UnavailableError(f"{target}: {details} ({code.name}); is the service up?")
+    return errors.ClipcurateError(f"{target}: {details} ({code.name})")

@@ -1,0 +1,27 @@
+-- Takes back expired leases, then hands out one task.
+-- ARGV: worker, token, lease ms, backoff ms, max failures, then wanted stages.
+local worker, token = ARGV[1], ARGV[2]
+local lease_ms, backoff_ms, max_failures = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+if redis.call('HGET', key('run'), 'state') ~= 'active' then return false end
+local grace = touch(lease_ms)
+if now >= grace then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', now, 'LIMIT', 0, 100)) do
+    local holder = redis.call('HGET', task_key(id), 'worker') or '?'
+    failed(id, 'lease of ' .. holder .. ' expired: it died or hung', backoff_ms, max_failures)
+  end
+end
+for i = 6, #ARGV do
+  local queue = key('queue:' .. ARGV[i])
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', 0, 16)) do
+    local task = task_key(id)
+    local avoid = redis.call('HMGET', task, 'avoid', 'avoid_until')
+    if avoid[1] ~= worker or now >= tonumber(avoid[2]) then
+      redis.call('ZREM', queue, id)
+      move(id, 'ready', 'leased')
+      redis.call('HSET', task, 'worker', worker, 'token', token, 'units_done', 0)
+      redis.call('ZADD', key('leases'), now + lease_ms, id)
+      return id
+    end
+  end
+end
+return false

@@ -1,0 +1,54 @@
+-- Shared by all ledger scripts. KEYS[1] is the run's prefix key: every other
+-- key of the run is built from it and lies in the same slot.
+local prefix = KEYS[1]
+local function key(name) return prefix .. name end
+local function task_key(id) return prefix .. 'task:' .. id end
+local function queue_key(id) return prefix .. 'queue:' .. string.match(id, '^(%d+)') end
+local function stage_of(id) return (string.gsub(id, ':%d+$', '')) end
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+-- Leases expire by Redis's clock. Where nothing was heard for half a lease,
+-- Redis or all counters were away: holders get one lease time to come back.
+local function touch(lease_ms)
+  local run = key('run')
+  local seen = tonumber(redis.call('HGET', run, 'seen') or now)
+  if now - seen > lease_ms / 2 then
+    redis.call('HSET', run, 'grace', now + lease_ms)
+  end
+  redis.call('HSET', run, 'seen', now)
+  return tonumber(redis.call('HGET', run, 'grace') or 0)
+end
+
+local function move(id, from, to)
+  local tally = key('tally:' .. stage_of(id))
+  if from ~= '' then redis.call('HINCRBY', tally, from, -1) end
+  redis.call('HINCRBY', tally, to, 1)
+  redis.call('HSET', task_key(id), 'state', to)
+end
+
+local function enqueue(id, at)
+  redis.call('ZADD', queue_key(id), at, id)
+end
+
+-- A failed attempt: back off, or block once there were too many.
+local function failed(id, reason, backoff_ms, max_failures)
+  local task = task_key(id)
+  local failures = redis.call('HINCRBY', task, 'failures', 1)
+  redis.call('HSET', task, 'error', reason, 'token', '')
+  redis.call('ZREM', key('leases'), id)
+  if failures >= max_failures then
+    move(id, 'leased', 'blocked')
+    return 'blocked'
+  end
+  move(id, 'leased', 'ready')
+  enqueue(id, now + backoff_ms * 2 ^ (failures - 1))
+  return 'ready'
+end
+
+local function holds(id, token)
+  local run_state = redis.call('HGET', key('run'), 'state')
+  local task = redis.call('HMGET', task_key(id), 'state', 'token')
+  return run_state == 'active' and task[1] == 'leased' and task[2] == token
+end

@@ -1,0 +1,133 @@
+"""How a run goes from stage to stage. Pure: decides from tallies, touches nothing."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipcurate.rpc.v1 import ledger_pb2 as pb
+
+FINISHED = ("done", "quarantined")
+
+
+@dataclass(frozen=True, order=True)
+class StageKey:
+    """A stage of a run (emission "") or of one of its emissions."""
+
+    stage: pb.Stage.ValueType
+    emission: str = ""
+
+    def __str__(self) -> str:
+        """Return the form that Redis keys use."""
+        return f"{self.stage}:{self.emission}"
+
+    @classmethod
+    def parse(cls, text: str) -> "StageKey":
+        """Read what `str` wrote."""
+        stage, _, emission = text.partition(":")
+        return cls(pb.Stage.ValueType(int(stage)), emission)
+
+    def task_id(self, index: int) -> str:
+        """Return the id of one of its tasks."""
+        return f"{self}:{index}"
+
+
+def parse_task_id(task_id: str) -> tuple[StageKey, int]:
+    """Split a task id into its stage and its number."""
+    stage, _, index = task_id.rpartition(":")
+    return StageKey.parse(stage), int(index)
+
+
+@dataclass(frozen=True)
+class StageTally:
+    """How many tasks of a stage are in which state."""
+
+    total: int
+    ready: int = 0
+    leased: int = 0
+    done: int = 0
+    blocked: int = 0
+    quarantined: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.done + self.quarantined == self.total
+
+
+def due_stages(
+    spec: pb.RunSpec,
+    emissions: Mapping[str, pb.EmissionSpec],
+    tallies: Mapping[StageKey, StageTally],
+    num_parts: Mapping[str, int],
+) -> Iterator[tuple[StageKey, int]]:
+    """Yield each stage whose predecessor is finished, with its number of tasks.
+
+    Args:
+        spec: the run.
+        emissions: its emissions by key.
+        tallies: the stages that are open.
+        num_parts: parts per planned emission.
+    """
+    match, freeze = StageKey(pb.STAGE_MATCH), StageKey(pb.STAGE_FREEZE)
+    yield match, spec.num_tasks
+    if _finished(tallies, match):
+        yield freeze, 1
+    if not _finished(tallies, freeze):
+        return
+    for key, emission in emissions.items():
+        sizes = {
+            pb.STAGE_SCORE: spec.num_tasks,
+            pb.STAGE_PLAN: 1,
+            pb.STAGE_WRITE: num_parts.get(key, 0),
+            pb.STAGE_PUBLISH: 1,
+        }
+        if emission.train.preset:
+            sizes[pb.STAGE_TRAIN] = 1
+        for stage, total in sizes.items():
+            yield StageKey(stage, key), total
+            if not _finished(tallies, StageKey(stage, key)):
+                break
+
+
+def _finished(tallies: Mapping[StageKey, StageTally], key: StageKey) -> bool:
+    return key in tallies and tallies[key].finished
+
+
+def last_stage(emission: pb.EmissionSpec) -> pb.Stage.ValueType:
+    """Return the stage after which an emission is complete."""
+    return pb.STAGE_TRAIN if emission.train.preset else pb.STAGE_PUBLISH
+
+
+def run_state(
+    cancelled: bool,
+    emissions: Mapping[str, pb.EmissionSpec],
+    tallies: Mapping[StageKey, StageTally],
+) -> pb.RunState.ValueType:
+    """Say where a run stands."""
+    if cancelled:
+        return pb.RUN_STATE_CANCELLED
+    ends = [StageKey(pb.STAGE_FREEZE)]
+    ends += [StageKey(last_stage(spec), key) for key, spec in emissions.items()]
+    if all(_finished(tallies, end) for end in ends):
+        return pb.RUN_STATE_DONE
+    if any(t.blocked for t in tallies.values()) and not any(
+        t.ready or t.leased for t in tallies.values()
+    ):
+        return pb.RUN_STATE_BLOCKED
+    return pb.RUN_STATE_ACTIVE
+
+
+def stability(tallies: Mapping[StageKey, StageTally]) -> pb.Stability.ValueType:
+    """Say whether the counts may be frozen."""
+    complete = _finished(tallies, StageKey(pb.STAGE_MATCH))
+    return pb.STABILITY_COMPLETE if complete else pb.STABILITY_COUNTING
+
+
+def hand_out_scores(total: int, seed: int) -> list[float]:
+    """Return each task's place in the order of hand-out, keyed by `seed`, in [0, 1).
+
+    Crawl shards are not exchangeable: a random order makes early counts a fair sample.
+    """
+    order: Sequence[int] = np.random.default_rng(seed).permutation(total).tolist()
+    return [place / max(total, 1) for place in order]

@@ -1,0 +1,44 @@
+"""Run the matcher service: `python -m services.matcher` (settings: CLIPCURATE_MATCHER_*)."""
+
+import sys
+
+from clipcurate.errors import ClipcurateError
+from clipcurate.metadata import load
+from clipcurate.rpc.clients import CounterClient, LedgerClient
+from clipcurate.rpc.server import Server
+from clipcurate.rpc.v1 import ledger_pb2, matcher_pb2_grpc
+from clipcurate.rpc.worker import Worker
+from services.matcher.library import Library
+from services.matcher.service import MatcherService
+from services.matcher.settings import MatcherSettings
+from services.matcher.tasks import MatchTasks
+
+SERVICES = ["clipcurate.v1.Matcher"]
+
+
+def main() -> None:
+    """Serve clients, and work for the counter if one is named, until a signal."""
+    settings = MatcherSettings()
+    library = Library(settings.cached_matchers)
+    with Server(settings, SERVICES) as server:
+        matcher_pb2_grpc.add_MatcherServicer_to_server(MatcherService(library), server.grpc)
+        server.start()
+        for url in settings.metadata:
+            library.pin(load(url), settings.rule, settings.engine)
+        server.set_ready(True)
+        if settings.counter:
+            _work(settings, library, server)
+        server.wait()
+
+
+def _work(settings: MatcherSettings, library: Library, server: Server) -> None:
+    with LedgerClient(settings.counter) as ledger, CounterClient(settings.counter) as counter:
+        tasks = MatchTasks(library, counter)
+        Worker(ledger, [ledger_pb2.STAGE_MATCH], tasks.handle).run(server.stopping)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ClipcurateError as failure:
+        sys.exit(f"matcher: {failure}")

@@ -1,0 +1,74 @@
+"""A match task: read its texts, match them, write the match index, count the hits."""
+
+from collections import Counter
+from functools import lru_cache
+
+import numpy as np
+
+from clipcurate.datasets.match_index import MatchIndex, Status, index_pairs
+from clipcurate.datasets.run_plan import RunPlan
+from clipcurate.matching import Matcher
+from clipcurate.pools import extra_columns, read_slice
+from clipcurate.rpc.clients import CounterClient
+from clipcurate.rpc.v1 import ledger_pb2
+from clipcurate.rpc.worker import Assignment, retry_unavailable
+from clipcurate.storage import join, publish_bytes, read_object
+from services.matcher.library import Library
+
+
+class MatchTasks:
+    """Handles MATCH tasks."""
+
+    def __init__(self, library: Library, counter: CounterClient) -> None:
+        self._library = library
+        self._counter = counter
+
+    def handle(self, assignment: Assignment) -> None:
+        """Do one task and count it, which completes it."""
+        spec = assignment.run.spec
+        matchers = self._library.for_run(spec)
+        plan = load_plan(spec.plan.url, spec.plan.hash)
+        index = match_task(plan, assignment, matchers)
+        folder = join(spec.output_url, "runs", assignment.run.run_id, "index")
+        stem = f"{assignment.task.index:06d}"
+        stored = publish_bytes(index.to_bytes(), folder, stem, ".parquet")
+        result = summarize(index)
+        result.index.CopyFrom(
+            ledger_pb2.ObjectRef(url=join(folder, stored.name), size=stored.size, hash=stored.hash)
+        )
+        counts = {name: index.in_language(name).sparse_counts() for name in index.languages()}
+        retry_unavailable(
+            lambda: self._counter.count_task(assignment.lease, result, counts), assignment
+        )
+
+
+@lru_cache(maxsize=4)
+def load_plan(url: str, digest: str) -> RunPlan:
+    """Return a stored run plan."""
+    return RunPlan.from_bytes(read_object(url, digest))
+
+
+def match_task(plan: RunPlan, assignment: Assignment, matchers: dict[str, Matcher]) -> MatchIndex:
+    """Read and match the pairs of a task, in order."""
+    ((language, matcher),) = matchers.items()
+    parts = [MatchIndex.empty()]
+    for piece in plan.tasks[assignment.task.index].slices:
+        shard = plan.shards[piece.shard]
+        for pairs in read_slice(shard, piece, plan.columns):
+            extras = pairs.select(extra_columns(pairs)).schema
+            parts.append(index_pairs(pairs, piece.shard, extras, matcher.match, language))
+            assignment.check(pairs.num_rows)
+    return MatchIndex.concatenate(parts)
+
+
+def summarize(index: MatchIndex) -> ledger_pb2.MatchResult:
+    """Return what the ledger keeps of an index, but for its place in storage."""
+    statuses = np.bincount(index.status, minlength=len(Status))
+    reasons = Counter(reason for reason in index.reason.tolist() if reason)
+    return ledger_pb2.MatchResult(
+        pairs=len(index),
+        matched=int(statuses[Status.MATCHED]),
+        unmatched=int(statuses[Status.UNMATCHED]),
+        rejected=dict(reasons),
+        hits={name: hits for name, hits in index.hits_by_language().items() if hits},
+    )

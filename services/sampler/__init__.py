@@ -1,0 +1,1 @@
+"""The sampler service: freezes counts, makes emissions in two passes, serves their pairs."""

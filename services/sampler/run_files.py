@@ -1,0 +1,130 @@
+"""A run's stored objects, as the sampler's tasks need them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from clipcurate import storage
+from clipcurate.datasets import snapshot
+from clipcurate.datasets.emission import EmissionRequest, Scored
+from clipcurate.datasets.match_index import MatchIndex
+from clipcurate.datasets.run_plan import RunPlan
+from clipcurate.datasets.run_record import RunRecord
+from clipcurate.rpc.clients import LedgerClient
+from clipcurate.rpc.v1 import ledger_pb2 as pb
+from clipcurate.storage import StoredObject
+
+KINDS: dict[int, Any] = {
+    pb.EMISSION_KIND_RAW: "raw",
+    pb.EMISSION_KIND_MATCHED: "matched",
+    pb.EMISSION_KIND_BALANCED: "balanced",
+}
+
+
+@lru_cache(maxsize=4)
+def run_plan(url: str, digest: str) -> RunPlan:
+    """Return a stored run plan."""
+    return RunPlan.from_bytes(storage.read_object(url, digest))
+
+
+@lru_cache(maxsize=4)
+def frozen_counts(url: str, digest: str) -> snapshot.Counts:
+    """Return a stored snapshot's counts."""
+    return snapshot.from_bytes(storage.read_object(url, digest))
+
+
+def reference(folder: str, stored: StoredObject) -> pb.ObjectRef:
+    """Return where and what a stored object is."""
+    return pb.ObjectRef(url=storage.join(folder, stored.name), size=stored.size, hash=stored.hash)
+
+
+def request_of(spec: pb.EmissionSpec) -> EmissionRequest:
+    """Return an emission's request. Raises InvalidInputError."""
+    target = spec.WhichOneof("target")
+    chosen: dict[str, Any] = {str(target): getattr(spec, target)} if target else {}
+    if spec.part_bytes:
+        chosen["part_bytes"] = spec.part_bytes
+    return EmissionRequest(KINDS[spec.kind], seed=spec.seed, round=spec.round, **chosen)
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The results of a run's finished tasks."""
+
+    run: pb.Run
+    match_records: Sequence[pb.TaskRecord]
+
+    @classmethod
+    def of(cls, run: pb.Run, ledger: LedgerClient) -> "RunFiles":
+        """Look up the run's match tasks."""
+        return cls(run, list(ledger.list_tasks(run.run_id, pb.STAGE_MATCH)))
+
+    @property
+    def plan(self) -> RunPlan:
+        """The run's plan."""
+        return run_plan(self.run.spec.plan.url, self.run.spec.plan.hash)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What an emission's identity says of the run."""
+        spec = self.run.spec
+        metadata = {ref.language: ref.fingerprint for ref in spec.metadata}
+        return {"id": self.run.run_id, "rule": spec.rule, "metadata": metadata}
+
+    def folder(self, *names: str) -> str:
+        """Return a folder of the run."""
+        return storage.join(self.run.spec.output_url, "runs", self.run.run_id, *names)
+
+    def record(self, snapshot_id: str, counts: StoredObject) -> RunRecord:
+        """Return what makes the run's folder readable without any service."""
+        spec = self.run.spec
+        return RunRecord(
+            run_id=self.run.run_id,
+            snapshot_id=snapshot_id,
+            rule=spec.rule,
+            plan=self._relative(spec.plan),
+            counts=counts,
+            metadata={ref.language: self._relative(ref.object) for ref in spec.metadata},
+            indexes=[
+                self._relative(record.result.match.index) if record.HasField("result") else None
+                for record in self.match_records
+            ],
+        )
+
+    def _relative(self, ref: pb.ObjectRef) -> StoredObject:
+        return StoredObject(ref.url.removeprefix(self.folder() + "/"), ref.size, ref.hash)
+
+    def quarantined(self) -> list[pb.TaskRecord]:
+        """Return the tasks whose rows are unknown."""
+        return [r for r in self.match_records if r.state == pb.TASK_STATE_QUARANTINED]
+
+    def index(self, task: int) -> MatchIndex | None:
+        """Return a task's match index; None if it is quarantined."""
+        record = self.match_records[task]
+        if record.state == pb.TASK_STATE_QUARANTINED:
+            return None
+        ref = record.result.match.index
+        return MatchIndex.from_bytes(storage.read_object(ref.url, ref.hash))
+
+
+class ScoredTasks(Iterable[Scored]):
+    """All tasks of an emission with their scores, loaded one at a time."""
+
+    def __init__(self, files: RunFiles, scores: Sequence[pb.TaskRecord]) -> None:
+        self._files = files
+        self._scores = scores
+
+    def __iter__(self) -> Iterator[Scored]:
+        """Yield the tasks in order."""
+        return (self.load(task) for task in range(len(self._scores)))
+
+    def load(self, task: int) -> Scored:
+        """Return one task's index and scores; an empty one if it is quarantined."""
+        index = self._files.index(task)
+        if index is None:
+            return Scored(MatchIndex.empty(), np.zeros(0))
+        ref = self._scores[task].result.score.scores
+        return Scored(index, np.frombuffer(storage.read_object(ref.url, ref.hash), "<f8"))

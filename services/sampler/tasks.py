@@ -1,0 +1,242 @@
+"""The sampler's tasks: freeze, score, plan, write, publish."""
+
+import json
+import logging
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clipcurate import storage
+from clipcurate.datasets import parts, snapshot
+from clipcurate.datasets.emission import EmissionPlan, make_plan, score
+from clipcurate.datasets.manifest import NAME, FileRecord
+from clipcurate.datasets.match_index import MatchIndex, extras_from_hex
+from clipcurate.datasets.publishing import publish_dataset
+from clipcurate.datasets.run_record import PREFIX
+from clipcurate.errors import DatasetError
+from clipcurate.hashing import hash_bytes
+from clipcurate.metadata import Metadata
+from clipcurate.rpc.clients import CounterClient, LedgerClient
+from clipcurate.rpc.v1 import ledger_pb2 as pb
+from clipcurate.rpc.worker import Assignment
+from services.sampler.run_files import RunFiles, ScoredTasks, frozen_counts, reference, request_of
+
+log = logging.getLogger(__name__)
+
+Counts = dict[str, npt.NDArray[np.int64]]
+STAGES = [
+    pb.STAGE_PUBLISH,
+    pb.STAGE_WRITE,
+    pb.STAGE_PLAN,
+    pb.STAGE_SCORE,
+    pb.STAGE_FREEZE,
+]
+"""Late stages first: what is nearly finished is finished before more is begun."""
+
+
+class SamplerTasks:
+    """Handles the sampler's stages."""
+
+    def __init__(self, ledger: LedgerClient, counter: CounterClient) -> None:
+        self._ledger = ledger
+        self._counter = counter
+        self._stages: dict[int, Callable[[Assignment, RunFiles], pb.TaskResult]] = {
+            pb.STAGE_FREEZE: self._freeze,
+            pb.STAGE_SCORE: self._score,
+            pb.STAGE_PLAN: self._plan,
+            pb.STAGE_WRITE: self._write,
+            pb.STAGE_PUBLISH: self._publish,
+        }
+
+    def handle(self, assignment: Assignment) -> pb.TaskResult:
+        """Do one task and return its result."""
+        files = RunFiles.of(assignment.run, self._ledger)
+        return self._stages[assignment.task.stage](assignment, files)
+
+    def _freeze(self, assignment: Assignment, files: RunFiles) -> pb.TaskResult:
+        """Freeze the counts; where they contradict the ledger, the match indexes decide."""
+        live = self._counter.get_counts(files.run.run_id)
+        counts, consistent = live.counts, live.consistent
+        if not consistent:
+            log.error("counts contradict the ledger; recounting", extra={"run": files.run.run_id})
+            counts = recount(files, assignment)
+            self._counter.replace_counts(assignment.lease, counts)
+        quarantined = [files.plan.describe_task(r.task.index) for r in files.quarantined()]
+        name = snapshot.snapshot_id(files.run.run_id, quarantined, counts)
+        folder = files.folder()
+        stored = storage.publish_bytes(
+            snapshot.to_bytes(counts), folder, f"counts-{name}", ".parquet"
+        )
+        record = storage.publish_bytes(
+            files.record(name, stored).to_bytes(), files.folder(), f"{PREFIX}-{name}", ".json"
+        )
+        result = pb.FreezeResult(
+            snapshot_id=name,
+            snapshot=reference(folder, stored),
+            recounted=not consistent,
+            record=reference(files.folder(), record),
+        )
+        return pb.TaskResult(freeze=result)
+
+    def _score(self, assignment: Assignment, files: RunFiles) -> pb.TaskResult:
+        """Pass 1: the critical t of every pair of one match task."""
+        index = files.index(assignment.task.index)
+        if index is None:
+            return pb.TaskResult(score=pb.ScoreResult())
+        request = request_of(assignment.emission.spec)
+        critical = score(index, self._counts(files), request.seed, request.round)
+        folder = files.folder("scores", assignment.task.emission_key)
+        stem = f"{assignment.task.index:06d}"
+        content = critical.astype("<f8").tobytes()
+        stored = storage.publish_bytes(content, folder, stem, ".f8")
+        assignment.check(len(index))
+        return pb.TaskResult(score=pb.ScoreResult(scores=reference(folder, stored)))
+
+    def _plan(self, assignment: Assignment, files: RunFiles) -> pb.TaskResult:
+        """Fix the cut and the ranges of the parts."""
+        frozen = self._frozen(files)
+        plan = make_plan(
+            request_of(assignment.emission.spec),
+            files.identity,
+            frozen.snapshot_id,
+            self._counts(files),
+            self._scored(assignment, files),
+            unknown_rows(files),
+        )
+        folder = files.folder("emissions")
+        stored = storage.publish_bytes(plan.to_bytes(), folder, plan.emission_id, ".json")
+        name = f"{plan.request.kind}-{plan.emission_id[:16]}"
+        result = pb.PlanResult(
+            plan=reference(folder, stored),
+            num_parts=plan.num_parts,
+            dataset_url=storage.join(files.run.spec.output_url, "datasets", name),
+            emission_id=plan.emission_id,
+        )
+        return pb.TaskResult(plan=result)
+
+    def _write(self, assignment: Assignment, files: RunFiles) -> pb.TaskResult:
+        """Pass 2: write one part."""
+        plan = self._emission_plan(assignment)
+        part = assignment.task.index
+        scored = self._scored(assignment, files)
+        batches = []
+        for batch in parts.kept_batches(files.plan, plan, part, scored.load):
+            batches.append(batch)
+            assignment.check(batch.pairs.num_rows)
+        dataset = assignment.emission.plan.dataset_url
+        with storage.staged(dataset, assignment.lease.token) as directory:
+            records = [_publish_pairs(batches, plan, part, directory, dataset)]
+            if any(batch.images is not None for batch in batches):
+                records.append(_publish_images(batches, part, directory, dataset))
+        result = pb.WriteResult(
+            files=[json.dumps(record.to_json()) for record in records], pairs=records[0].rows
+        )
+        return pb.TaskResult(write=result)
+
+    def _publish(self, assignment: Assignment, files: RunFiles) -> pb.TaskResult:
+        """Write what stands beside the parts, and the manifest."""
+        key = assignment.task.emission_key
+        plan = self._emission_plan(assignment)
+        written = self._ledger.list_tasks(files.run.run_id, pb.STAGE_WRITE, key)
+        records = [
+            FileRecord(**json.loads(text)) for task in written for text in task.result.write.files
+        ]
+        dataset = assignment.emission.plan.dataset_url
+        counts, entries = self._counts(files), _entries(files.run.spec)
+        manifest = publish_dataset(dataset, plan, records, counts, entries, self._provenance(files))
+        kept = sum(record.rows for record in manifest.of_role("pairs"))
+        if kept != plan.totals.kept:
+            raise DatasetError(f"{dataset}: {kept} pairs written, {plan.totals.kept} planned")
+        url = storage.join(dataset, NAME)
+        content = storage.read_bytes(url)
+        result = pb.PublishResult(
+            manifest=pb.ObjectRef(url=url, size=len(content), hash=hash_bytes(content)),
+            totals=pb.PairTotals(**vars(plan.totals)),
+            content_hash=manifest.content_hash,
+        )
+        return pb.TaskResult(publish=result)
+
+    def _frozen(self, files: RunFiles) -> pb.FreezeResult:
+        (record,) = self._ledger.list_tasks(files.run.run_id, pb.STAGE_FREEZE)
+        return record.result.freeze
+
+    def _counts(self, files: RunFiles) -> snapshot.Counts:
+        ref = self._frozen(files).snapshot
+        return frozen_counts(ref.url, ref.hash)
+
+    def _scored(self, assignment: Assignment, files: RunFiles) -> ScoredTasks:
+        key = assignment.task.emission_key
+        records = list(self._ledger.list_tasks(files.run.run_id, pb.STAGE_SCORE, key))
+        return ScoredTasks(files, records)
+
+    def _emission_plan(self, assignment: Assignment) -> EmissionPlan:
+        ref = assignment.emission.plan.plan
+        return EmissionPlan.from_bytes(storage.read_object(ref.url, ref.hash))
+
+    def _provenance(self, files: RunFiles) -> dict[str, Any]:
+        spec = files.run.spec
+        return {
+            "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "host": platform.node(),
+            "run": files.folder(),
+            "plan": spec.plan.url,
+            "engine": spec.engine,
+            "recounted": self._frozen(files).recounted,
+            "versions": {name: version(name) for name in ("clipcurate", "pyarrow", "numpy")},
+        }
+
+
+def recount(files: RunFiles, assignment: Assignment) -> Counts:
+    """Add up the counts from the match indexes, the truth behind them."""
+    counts = {ref.language: np.zeros(ref.num_entries, np.int64) for ref in files.run.spec.metadata}
+    for task in range(len(files.match_records)):
+        index = files.index(task) or MatchIndex.empty()
+        for name in index.languages():
+            ids, adds = index.in_language(name).sparse_counts()
+            counts[name][ids] += adds
+        assignment.check()
+    return counts
+
+
+def unknown_rows(files: RunFiles) -> list[dict[str, Any]]:
+    """Return the inputs that could not be read, with the reasons."""
+    return [
+        {"inputs": files.plan.describe_task(record.task.index), "reason": record.error}
+        for record in files.quarantined()
+    ]
+
+
+def _entries(spec: pb.RunSpec) -> dict[str, tuple[str, ...]]:
+    return {
+        ref.language: Metadata.from_bytes(
+            storage.read_object(ref.object.url, ref.object.hash)
+        ).entries
+        for ref in spec.metadata
+    }
+
+
+def _publish_pairs(
+    batches: list[parts.KeptBatch], plan: EmissionPlan, part: int, directory: Path, dataset: str
+) -> FileRecord:
+    schema = parts.dataset_schema(extras_from_hex(plan.extras))
+    path = directory / "pairs"
+    with storage.writing(dataset):
+        rows, content = parts.write_pairs(batches, schema, path)
+    stored = storage.publish(path, dataset, f"pairs-{part:05d}", ".parquet")
+    return FileRecord(stored.name, "pairs", stored.size, stored.hash, rows, part, content)
+
+
+def _publish_images(
+    batches: list[parts.KeptBatch], part: int, directory: Path, dataset: str
+) -> FileRecord:
+    path = directory / "images"
+    with storage.writing(dataset):
+        samples = parts.write_images(batches, part, path)
+    stored = storage.publish(path, dataset, f"images-{part:05d}", ".tar")
+    return FileRecord(stored.name, "images", stored.size, stored.hash, samples, part)
