@@ -10,13 +10,14 @@ import json
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from clipcurate import storage
-from clipcurate.errors import DatasetError, InvalidInputError, NotFoundError
+from clipcurate.datasets.manifest import FileRecord, Manifest, load
+from clipcurate.errors import DatasetError, InvalidInputError
 
 IMAGE_SUFFIXES = frozenset({"bmp", "gif", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
 BLOCK = tarfile.BLOCKSIZE
@@ -62,7 +63,7 @@ class ImageIndex:
     def __init__(
         self,
         url: str,
-        manifest: dict[str, Any],
+        manifest: Manifest,
         tars: list[str],
         first: npt.NDArray[np.int64],
         spans: npt.NDArray[np.int64],
@@ -82,15 +83,10 @@ class ImageIndex:
             InvalidInputError: the dataset has no images.
             DatasetError: a tar is cut short or does not hold what the manifest says.
         """
-        manifest = read_manifest(url)
-        files = [file for file in manifest["files"] if file["role"] == "images"]
-        if not files:
-            raise InvalidInputError(
-                f"{url}: the dataset has no images; download them with img2dataset, curate what "
-                "arrived (a webdataset pool) again, and train on that dataset"
-            )
-        tars = [storage.join(url, file["name"]) for file in files]
-        spans = [_sample_spans(tar, file["rows"]) for tar, file in zip(tars, files, strict=True)]
+        manifest = load(url)
+        files = image_files(url, manifest)
+        tars = [storage.join(url, file.name) for file in files]
+        spans = [_sample_spans(tar, file.rows) for tar, file in zip(tars, files, strict=True)]
         first = np.cumsum([0, *map(len, spans)], dtype=np.int64)
         return cls(url, manifest, tars, first, np.concatenate(spans))
 
@@ -142,23 +138,15 @@ def image_of(parts: dict[str, bytes]) -> bytes | None:
     return next((data for suffix, data in parts.items() if suffix in IMAGE_SUFFIXES), None)
 
 
-def read_manifest(url: str) -> dict[str, Any]:
-    """Return the manifest of the dataset in the folder `url`.
-
-    Raises:
-        NotFoundError: no manifest there, so no dataset.
-        DatasetError: it is not a manifest.
-    """
-    path = storage.join(url, "manifest.json")
-    try:
-        manifest = json.loads(storage.read_bytes(path))
-    except NotFoundError as error:
-        raise NotFoundError(f"{path}: no manifest, so {url} is not a finished dataset") from error
-    except ValueError as error:
-        raise DatasetError(f"{path}: not JSON ({error})") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), list):
-        raise DatasetError(f"{path}: lists no files")
-    return manifest
+def image_files(url: str, manifest: Manifest) -> list[FileRecord]:
+    """Return the tars of the dataset in `url`. Raises InvalidInputError if there is no image."""
+    files = [file for file in manifest.of_role("images") if file.rows]
+    if not files:
+        raise InvalidInputError(
+            f"{url}: the dataset has no images; download them with img2dataset, curate what "
+            "arrived (a webdataset pool) again, and train on that dataset"
+        )
+    return files
 
 
 def _sample_spans(tar: str, rows: int) -> npt.NDArray[np.int64]:

@@ -20,7 +20,7 @@ from clipcurate.datasets.images import ImageIndex
 from clipcurate.errors import TrainingError
 from clipcurate.training import order
 from clipcurate.training.config import DataConfig, TrainConfig
-from clipcurate.training.model import Tokenize
+from clipcurate.training.model import Tokenize, trimmed
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ Decoded = tuple[Image.Image, tuple[str, ...]]
 class Batch:
     """One step's input.
 
-    `images` is uint8 of shape (B, H, W, 3), `tokens` int64 of shape (B, context_length),
-    `replaced` the number of broken images whose place another one took.
+    `images` is uint8 of shape (B, H, W, 3), `tokens` int64 of shape (B, length), padding
+    trimmed, `replaced` the number of broken images whose place another one took.
     """
 
     images: Tensor
@@ -168,7 +168,7 @@ class TrainingData:
         ]
         pixels, tokens, skipped = zip(*visits, strict=True)
         replaced = sum(count > 0 for count in skipped)
-        return Batch(torch.from_numpy(np.stack(pixels)), torch.stack(tokens), replaced)
+        return Batch(torch.from_numpy(np.stack(pixels)), trimmed(torch.stack(tokens)), replaced)
 
     def _visit(self, number: int, epoch: int) -> tuple[npt.NDArray[np.uint8], Tensor, int]:
         """Return pixels, tokens and how many broken images were passed over."""

@@ -1,11 +1,14 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from clipcurate.datasets.emission import Totals
 from clipcurate.datasets.images import ImageIndex, tar_members
+from clipcurate.datasets.manifest import FileRecord, Manifest, publish
 from clipcurate.errors import DatasetError, InvalidInputError, NotFoundError
 
 
@@ -15,18 +18,22 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(info, io.BytesIO(content))
 
 
-def write_tar(path: Path, samples: list[tuple[str, bytes, list[str]]]) -> dict[str, object]:
+def write_tar(path: Path, samples: list[tuple[str, bytes, list[str]]]) -> FileRecord:
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for key, image, texts in samples:
             add(tar, f"{key}.png", image)
             add(tar, f"{key}.txt", texts[0].encode())
             add(tar, f"{key}.json", json.dumps({"texts": [{"text": t} for t in texts]}).encode())
-    return {"name": path.name, "role": "images", "part": 0, "rows": len(samples)}
+    return record(path.name, len(samples))
 
 
-def write_manifest(folder: Path, files: list[dict[str, object]]) -> str:
-    manifest = {"identity": {"emission_id": "e"}, "content_hash": "c", "files": files}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+def record(name: str, rows: int, role: str = "images") -> FileRecord:
+    return FileRecord(name, role, size=0, hash="", rows=rows, part=0)
+
+
+def write_manifest(folder: Path, *files: FileRecord) -> str:
+    manifest = Manifest({}, "e", Totals(), {}, {}, 0.0, 0.0, [], files, {})
+    publish(str(folder), manifest)
     return str(folder)
 
 
@@ -36,11 +43,9 @@ def test_reads_every_sample_across_tars_by_number(tmp_path: Path) -> None:
     second = [(long, b"c" * 513, ["naïve — 三"]), ("003", b"", ["four"])]
     url = write_manifest(
         tmp_path,
-        [
-            {"name": "pairs-0.parquet", "role": "pairs", "rows": 5},
-            write_tar(tmp_path / "images-00000.tar", first),
-            write_tar(tmp_path / "images-00001.tar", second),
-        ],
+        record("pairs-00000.parquet", 5, "pairs"),
+        write_tar(tmp_path / "images-00000.tar", first),
+        write_tar(tmp_path / "images-00001.tar", second),
     )
     index = ImageIndex.open(url)
     assert len(index) == 4
@@ -52,25 +57,25 @@ def test_text_file_stands_in_for_missing_json(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "images.tar", "w") as tar:
         add(tar, "7.jpg", b"image")
         add(tar, "7.txt", b"a dog")
-    url = write_manifest(tmp_path, [{"name": "images.tar", "role": "images", "rows": 1}])
+    url = write_manifest(tmp_path, record("images.tar", 1))
     assert ImageIndex.open(url).read(0).texts == ("a dog",)
 
 
 def test_dataset_without_images_says_how_to_get_them(tmp_path: Path) -> None:
-    url = write_manifest(tmp_path, [{"name": "p.parquet", "role": "pairs", "rows": 1}])
+    url = write_manifest(tmp_path, record("p.parquet", 1, "pairs"))
     with pytest.raises(InvalidInputError, match="img2dataset"):
         ImageIndex.open(url)
 
 
 def test_folder_without_manifest_is_no_dataset(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="not a finished dataset"):
+    with pytest.raises(NotFoundError, match="no dataset here"):
         ImageIndex.open(str(tmp_path))
 
 
 def test_truncated_tar_is_named(tmp_path: Path) -> None:
     path = tmp_path / "images.tar"
     file = write_tar(path, [("0", b"x" * 5000, ["a"]), ("1", b"y" * 5000, ["b"])])
-    url = write_manifest(tmp_path, [file])
+    url = write_manifest(tmp_path, file)
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises(DatasetError, match=r"images\.tar"):
         ImageIndex.open(url)
@@ -78,7 +83,7 @@ def test_truncated_tar_is_named(tmp_path: Path) -> None:
 
 def test_number_of_samples_must_equal_the_manifests(tmp_path: Path) -> None:
     file = write_tar(tmp_path / "images.tar", [("0", b"x", ["a"])])
-    url = write_manifest(tmp_path, [{**file, "rows": 2}])
+    url = write_manifest(tmp_path, replace(file, rows=2))
     with pytest.raises(DatasetError, match="holds 1 samples, the manifest says 2"):
         ImageIndex.open(url)
 
@@ -87,7 +92,7 @@ def test_sample_without_texts_is_refused(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "images.tar", "w") as tar:
         add(tar, "0.png", b"x")
         add(tar, "0.json", b'{"texts": []}')
-    url = write_manifest(tmp_path, [{"name": "images.tar", "role": "images", "rows": 1}])
+    url = write_manifest(tmp_path, record("images.tar", 1))
     with pytest.raises(DatasetError, match="'0' has no texts"):
         ImageIndex.open(url).read(0)
 

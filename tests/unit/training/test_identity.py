@@ -1,17 +1,21 @@
+import dataclasses
+
 from clipcurate.training.config import config_for
 from clipcurate.training.identity import training_id
 
-MANIFEST = {"identity": {"emission_id": "e"}, "content_hash": "c", "provenance": {"host": "a"}}
+from .conftest import make_manifest
 
 
 def test_id_depends_on_dataset_settings_and_evaluation_only() -> None:
-    base = training_id(MANIFEST, config_for("tiny"))
+    manifest, tiny = make_manifest("a", 5), config_for("tiny")
+    base = training_id(manifest, tiny)
     assert len(base) == 32
-    assert base == training_id({**MANIFEST, "provenance": {"host": "b"}}, config_for("tiny"))
-    assert base == training_id(MANIFEST, config_for("tiny", {"cache_bytes": "0"}))
+    elsewhere = dataclasses.replace(manifest, provenance={"host": "b"})
+    assert base == training_id(elsewhere, tiny)
+    assert base == training_id(manifest, config_for("tiny", {"cache_bytes": "0"}))
     others = {
-        training_id({**MANIFEST, "content_hash": "d"}, config_for("tiny")),
-        training_id(MANIFEST, config_for("tiny", {"lr": "1"})),
-        training_id(MANIFEST, config_for("tiny"), "eval"),
+        training_id(make_manifest("b", 5), tiny),
+        training_id(manifest, config_for("tiny", {"lr": "1"})),
+        training_id(manifest, tiny, "eval"),
     }
     assert len(others | {base}) == 4

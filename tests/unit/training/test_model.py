@@ -9,7 +9,9 @@ from clipcurate.training.model import (
     clamp_logit_scale,
     create_model,
     create_tokenizer,
+    encode_text,
     features,
+    trimmed,
 )
 
 
@@ -41,6 +43,30 @@ def test_features_have_norm_one_and_equal_open_clips() -> None:
     assert torch.allclose(image.norm(dim=1), torch.ones(3))
     assert torch.equal(image, model(images, tokens)[0])
     assert torch.equal(text, model(images, tokens)[1])
+
+
+def test_trimmed_texts_have_the_features_and_gradients_of_full_ones() -> None:
+    config = config_for("tiny").model
+    model = create_model(config, 0).double()
+    tokens = create_tokenizer(config)(["a red disc", "!~ a blue square on the wall !~"])
+    assert (tokens[1, :9] == 0).any()  # "!" is token 0, as padding is
+    short = trimmed(tokens)
+    assert short.shape == (2, 12)
+    gradients = []
+    for encoded in (encode_text(model, short), model.encode_text(tokens)):
+        gradients.append([encoded, *torch.autograd.grad(encoded.square().sum(), towers(model))])
+    for ours, theirs in zip(*gradients, strict=True):
+        assert (ours - theirs).norm() <= 1e-10 * theirs.norm()
+
+
+def towers(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+    return [p for n, p in model.named_parameters() if "visual" not in n and n != "logit_scale"]
+
+
+@pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "ViT-H-14-worldwide", "roberta-ViT-B-32"])
+def test_other_text_towers_are_refused(name: str) -> None:
+    with pytest.raises(InvalidInputError, match="original text tower"):
+        architecture(ModelConfig(name))
 
 
 def test_long_text_keeps_its_end_of_text_token() -> None:

@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from clipcurate.datasets.manifest import publish
 from clipcurate.errors import InvalidInputError, TrainingError
 from clipcurate.training import checkpoint
 from clipcurate.training.compat import open_clip
 from clipcurate.training.config import TrainConfig
 from clipcurate.training.run import Progress, train
+
+from .conftest import make_manifest
 
 Make = Callable[..., TrainConfig]
 
@@ -121,7 +124,6 @@ def test_divergence_leaves_a_sound_checkpoint(
 
 
 def test_a_dataset_without_images_is_refused(tmp_path: Path, make_config: Make) -> None:
-    manifest = {"identity": {}, "files": [{"name": "p.parquet", "role": "pairs", "rows": 1}]}
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    publish(str(tmp_path), make_manifest("texts", 0))
     with pytest.raises(InvalidInputError, match="img2dataset"):
         train(str(tmp_path), make_config(), str(tmp_path / "out"))
