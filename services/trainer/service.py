@@ -1,0 +1,93 @@
+"""The RPCs of Trainer."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import wait
+
+import grpc
+
+from clipcurate.rpc.v1 import ledger_pb2, trainer_pb2, trainer_pb2_grpc
+from services.trainer.jobs import Job, Jobs, Request
+
+WATCH_SECONDS = 1.0
+MIN_WATCH_SECONDS = 0.05
+
+
+class TrainerService(trainer_pb2_grpc.TrainerServicer):
+    """Trainer of `trainer.proto`."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    def StartTraining(
+        self, request: trainer_pb2.StartTrainingRequest, context: grpc.ServicerContext
+    ) -> trainer_pb2.StartTrainingResponse:
+        job = self._jobs.start(request_of(request.dataset_url, request.spec), request.output_url)
+        return trainer_pb2.StartTrainingResponse(training=describe(job))
+
+    def WatchTraining(
+        self, request: trainer_pb2.WatchTrainingRequest, context: grpc.ServicerContext
+    ) -> Iterator[trainer_pb2.WatchTrainingResponse]:
+        job = self._jobs.get(request.training_id)
+        interval = max(request.interval_seconds or WATCH_SECONDS, MIN_WATCH_SECONDS)
+        while context.is_active():
+            ended = job.future.done()
+            yield trainer_pb2.WatchTrainingResponse(training=describe(job))
+            if ended:
+                return
+            wait([job.future], timeout=interval)
+
+    def StopTraining(
+        self, request: trainer_pb2.StopTrainingRequest, context: grpc.ServicerContext
+    ) -> trainer_pb2.StopTrainingResponse:
+        job = self._jobs.get(request.training_id)
+        job.stopping.set()
+        wait([job.future], timeout=context.time_remaining())
+        return trainer_pb2.StopTrainingResponse(training=describe(job))
+
+    def ListTrainings(
+        self, request: trainer_pb2.ListTrainingsRequest, context: grpc.ServicerContext
+    ) -> trainer_pb2.ListTrainingsResponse:
+        return trainer_pb2.ListTrainingsResponse(trainings=map(describe, self._jobs.list()))
+
+
+def request_of(dataset_url: str, spec: ledger_pb2.TrainSpec) -> Request:
+    """Return the request that a message stands for."""
+    return Request(dataset_url, spec.preset, dict(spec.overrides), spec.eval_url)
+
+
+def describe(job: Job) -> trainer_pb2.Training:
+    """Return a training as clients see it."""
+    request = job.request
+    message = trainer_pb2.Training(
+        training_id=job.training_id,
+        dataset_url=request.dataset_url,
+        spec=ledger_pb2.TrainSpec(
+            preset=request.preset, overrides=request.overrides, eval_url=request.eval_url
+        ),
+        output_url=job.output_url,
+        state=trainer_pb2.TRAINING_STATE_RUNNING,
+        total_steps=job.config.total_steps,
+    )
+    if job.progress:
+        message.step, message.loss = job.progress.step, job.progress.loss
+        message.learning_rate = job.progress.lr
+        message.logit_scale = job.progress.logit_scale
+        message.pairs_per_second = job.progress.pairs_per_second
+    if job.future.done():
+        _describe_end(job, message)
+    return message
+
+
+def _describe_end(job: Job, message: trainer_pb2.Training) -> None:
+    error = job.future.exception()
+    if error is not None:
+        message.state = trainer_pb2.TRAINING_STATE_FAILED
+        message.error = str(error)
+    elif job.future.result()["finished"]:
+        summary = job.future.result()
+        message.state = trainer_pb2.TRAINING_STATE_DONE
+        message.step, message.loss = summary["step"], summary["loss"]
+        message.evaluation_json = json.dumps(summary["evaluation"])
+    else:
+        message.state = trainer_pb2.TRAINING_STATE_STOPPED

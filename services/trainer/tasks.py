@@ -1,0 +1,50 @@
+"""A TRAIN task: the training that an emission asks for, on its published dataset."""
+
+import json
+from concurrent.futures import wait
+
+from clipcurate.errors import TrainingError
+from clipcurate.rpc.v1 import ledger_pb2
+from clipcurate.rpc.worker import Assignment
+from clipcurate.storage import join
+from services.trainer.jobs import Job, Jobs
+from services.trainer.service import request_of
+
+CHECK_SECONDS = 0.2
+"""How soon a lost lease or a signal is noticed between steps."""
+
+
+class TrainTasks:
+    """Handles TRAIN tasks."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    def handle(self, assignment: Assignment) -> ledger_pb2.TaskResult:
+        """Train to the end; a checkpoint is saved before a lost lease or a signal ends the task."""
+        emission = assignment.emission
+        request = request_of(emission.plan.dataset_url, emission.spec.train)
+        job = self._jobs.start(request, join(assignment.run.spec.output_url, "training"))
+        assignment.units_total = job.total_pairs
+        while not job.future.done():
+            wait([job.future], timeout=CHECK_SECONDS)
+            assignment.units_done = job.seen_pairs
+            if assignment.lost.is_set() or assignment.stopping.is_set():
+                _stop(job)
+                assignment.check()
+        summary = job.future.result()
+        if not summary["finished"]:
+            raise TrainingError(
+                f"training {job.training_id} was stopped by a client; cancel the run to end it"
+            )
+        result = ledger_pb2.TrainResult(
+            output_url=job.output_url, summary_json=json.dumps(summary, ensure_ascii=False)
+        )
+        return ledger_pb2.TaskResult(train=result)
+
+
+def _stop(job: Job) -> None:
+    """Stop a training; one that still waits for the device ends without a step when it gets it."""
+    job.stopping.set()
+    if job.future.running():
+        wait([job.future])

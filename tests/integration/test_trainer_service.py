@@ -1,0 +1,230 @@
+# ruff: noqa: N802 - gRPC names the methods
+"""The trainer as a real process: its RPCs, the tasks of a ledger, and SIGTERM."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from PIL import Image
+
+from clipcurate.datasets.emission import Totals
+from clipcurate.datasets.manifest import FileRecord, Manifest, publish
+from clipcurate.errors import InvalidInputError, NotFoundError
+from clipcurate.rpc.clients import TrainerClient
+from clipcurate.rpc.v1 import ledger_pb2 as pb
+from clipcurate.rpc.v1 import ledger_pb2_grpc, trainer_pb2
+
+PATIENCE = 60.0
+
+
+def write_dataset(folder: Path, images: int) -> str:
+    folder.mkdir(parents=True)
+    files = [FileRecord("pairs.parquet", "pairs", size=0, hash="", rows=1, part=0)]
+    if images:
+        with tarfile.open(folder / "images.tar", "w") as tar:
+            for number in range(images):
+                add_sample(tar, number)
+        files.append(FileRecord("images.tar", "images", size=0, hash="", rows=images, part=0))
+    publish(str(folder), Manifest({}, "e", Totals(), {}, {}, 0.0, 0.0, [], tuple(files), {}))
+    return str(folder)
+
+
+def add_sample(tar: tarfile.TarFile, number: int) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (36, 36), (number * 7 % 256, number * 31 % 256, 128)).save(buffer, "PNG")
+    text = json.dumps({"texts": [{"text": f"colour number {number}"}]}).encode()
+    for suffix, content in (("png", buffer.getvalue()), ("json", text)):
+        info = tarfile.TarInfo(f"{number:06d}.{suffix}")
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+
+
+def spec(**overrides: object) -> pb.TrainSpec:
+    small = {"batch_size": 8, "seen_pairs": 80, "checkpoint_every": 50, "log_every": 1}
+    texts = {name: str(value) for name, value in (small | overrides).items()}
+    return pb.TrainSpec(preset="tiny", overrides=texts)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+@contextmanager
+def trainer(tmp_path: Path, counter: str = "") -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    ready = tmp_path / f"ready-{time.monotonic_ns()}"
+    settings = {
+        "COUNTER": counter,
+        "LISTEN": "127.0.0.1:0",
+        "READY_FILE": str(ready),
+        "TORCH_THREADS": "1",
+    }
+    environment = {f"CLIPCURATE_TRAINER_{name}": value for name, value in settings.items()}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.trainer"],
+        env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
+    )
+    try:
+        until(lambda: ready.exists() and ready.read_text() != "")
+        yield process, ready.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainerClient]:
+    with (
+        trainer(tmp_path_factory.mktemp("trainer")) as (_, address),
+        TrainerClient(address) as client,
+    ):
+        yield client
+
+
+def test_a_client_starts_watches_and_lists(client: TrainerClient, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", 32)
+    started = client.start(dataset, spec(), str(tmp_path / "out"))
+    updates = list(client.watch(started.training_id, 0.05))
+    last = updates[-1]
+    assert last.state == trainer_pb2.TRAINING_STATE_DONE
+    assert (last.step, last.total_steps) == (10, 10)
+    assert last.logit_scale > 1
+    assert json.loads(last.evaluation_json)["retrieval"]["images"] == 32
+    assert last.output_url == str(tmp_path / "out" / started.training_id)
+    assert (Path(last.output_url) / "export" / "open_clip_config.json").exists()
+    assert client.list()[0] == last
+    assert client.start(dataset, spec(), str(tmp_path / "out")) == last
+
+
+def test_a_client_stops_and_resumes(client: TrainerClient, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", 32)
+    long = spec(seen_pairs=8 * 2000)
+    started = client.start(dataset, long, str(tmp_path / "out"))
+    next(update for update in client.watch(started.training_id, 0.05) if update.step > 1)
+    stopped = client.stop(started.training_id)
+    assert stopped.state == trainer_pb2.TRAINING_STATE_STOPPED
+    assert 1 < stopped.step < 2000
+    resumed = client.start(dataset, long, str(tmp_path / "out"))
+    updates = client.watch(resumed.training_id, 0.05)
+    assert next(update for update in updates if update.step).step > stopped.step
+    client.stop(started.training_id)
+
+
+def test_what_cannot_be_trained_is_refused_at_once(client: TrainerClient, tmp_path: Path) -> None:
+    texts = write_dataset(tmp_path / "texts", 0)
+    with pytest.raises(InvalidInputError, match="img2dataset"):
+        client.start(texts, spec(), str(tmp_path))
+    with pytest.raises(InvalidInputError, match="unknown setting 'rate'"):
+        client.start(texts, spec(rate=1), str(tmp_path))
+    with pytest.raises(NotFoundError, match="no dataset here"):
+        client.start(str(tmp_path / "absent"), spec(), str(tmp_path))
+    with pytest.raises(NotFoundError, match="no training x"):
+        next(client.watch("x"))
+
+
+class OneRunLedger(ledger_pb2_grpc.LedgerServicer):
+    """A ledger with TRAIN tasks only: hands out each emission until it ends or fails for good."""
+
+    def __init__(self, run: pb.Run) -> None:
+        self.run = run
+        self.open = [emission.key for emission in run.emissions]
+        self.results: dict[str, pb.TrainResult] = {}
+        self.failures: list[pb.FailTaskRequest] = []
+        self.released: list[str] = []
+        self.renewed: list[int] = []
+        self._lock = threading.Lock()
+
+    def ClaimTask(self, request: pb.ClaimTaskRequest, context: object) -> pb.ClaimTaskResponse:
+        with self._lock:
+            if pb.STAGE_TRAIN not in request.stages or not self.open:
+                return pb.ClaimTaskResponse()
+            task = pb.Task(run_id="r", stage=pb.STAGE_TRAIN, emission_key=self.open.pop(0))
+            lease = pb.Lease(task=task, token="t", ttl_seconds=0.3)
+            return pb.ClaimTaskResponse(lease=lease, run=self.run)
+
+    def RenewLease(self, request: pb.RenewLeaseRequest, context: object) -> pb.RenewLeaseResponse:
+        self.renewed.append(request.units_done)
+        return pb.RenewLeaseResponse(ttl_seconds=0.3)
+
+    def CompleteTask(
+        self, request: pb.CompleteTaskRequest, context: object
+    ) -> pb.CompleteTaskResponse:
+        self.results[request.lease.task.emission_key] = request.result.train
+        return pb.CompleteTaskResponse()
+
+    def FailTask(self, request: pb.FailTaskRequest, context: object) -> pb.FailTaskResponse:
+        self.failures.append(request)
+        return pb.FailTaskResponse(state=pb.TASK_STATE_BLOCKED)
+
+    def ReleaseTask(
+        self, request: pb.ReleaseTaskRequest, context: object
+    ) -> pb.ReleaseTaskResponse:
+        self.open.append(request.lease.task.emission_key)
+        self.released.append(request.lease.task.emission_key)
+        return pb.ReleaseTaskResponse()
+
+
+@contextmanager
+def serving(ledger: OneRunLedger) -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(4))
+    ledger_pb2_grpc.add_LedgerServicer_to_server(ledger, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(0).wait()
+
+
+def emission(key: str, dataset_url: str, train: pb.TrainSpec) -> pb.Emission:
+    plan = pb.PlanResult(dataset_url=dataset_url)
+    return pb.Emission(key=key, spec=pb.EmissionSpec(train=train), plan=plan)
+
+
+def test_trains_for_a_run_and_survives_sigterm(tmp_path: Path) -> None:
+    steps = 200
+    train = spec(seen_pairs=8 * steps)
+    run = pb.Run(
+        run_id="r",
+        spec=pb.RunSpec(output_url=str(tmp_path / "out")),
+        emissions=[
+            emission("texts", write_dataset(tmp_path / "texts", 0), train),
+            emission("images", write_dataset(tmp_path / "images", 32), train),
+        ],
+    )
+    ledger = OneRunLedger(run)
+    with serving(ledger) as address:
+        with trainer(tmp_path, address) as (process, _):
+            until(lambda: any(units > 0 for units in ledger.renewed))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+        assert ledger.released == ["images"]
+        assert not ledger.results
+        (folder,) = (tmp_path / "out" / "training").iterdir()
+        assert len(list((folder / "checkpoints").iterdir())) >= 1
+        with trainer(tmp_path, address):
+            until(lambda: "images" in ledger.results)
+
+    (failure,) = ledger.failures
+    assert failure.lease.task.emission_key == "texts"
+    assert failure.kind == pb.FAILURE_KIND_PERMANENT
+    assert "img2dataset" in failure.message
+    result = ledger.results["images"]
+    assert result.output_url == str(folder)
+    assert json.loads(result.summary_json)["step"] == steps
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, steps + 1))
