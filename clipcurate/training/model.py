@@ -97,7 +97,8 @@ def encode_text(model: Any, tokens: Tensor) -> Tensor:
     length = tokens.shape[1]
     embedded = model.token_embedding(tokens) + model.positional_embedding[:length]
     hidden = model.transformer(embedded, attn_mask=model.attn_mask[:length, :length])
-    end_of_text = model.ln_final(hidden)[torch.arange(len(tokens)), tokens.argmax(dim=1)]
+    rows = torch.arange(len(tokens), device=tokens.device)
+    end_of_text = model.ln_final(hidden)[rows, tokens.argmax(dim=1)]
     projected: Tensor = end_of_text @ model.text_projection
     return projected
 
