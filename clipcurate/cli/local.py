@@ -2,6 +2,7 @@
 
 import fcntl
 import importlib.util
+import json
 import os
 import shutil
 import sys
@@ -68,7 +69,7 @@ class LocalStack:
         work = {"COUNTER": self.counter}
         for number in range(self.options.workers):
             listen = self.options.matcher_listen if number == 0 else "127.0.0.1:0"
-            extra = {"METADATA": _json_list(self.options.metadata)} if number == 0 else {}
+            extra = {"METADATA": json.dumps(self.options.metadata)} if number == 0 else {}
             self._start("matcher", runtime, listen, work | extra, number)
         self._start("sampler", runtime, "127.0.0.1:0", work)
         if self.options.trainer:
@@ -169,10 +170,12 @@ def wait_until_serving(address: str, seconds: float = START_SECONDS) -> None:
 def _locked(path: Path) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            message = f"{path.parent}: another clipcurate works here; wait for it"
+            raise ConflictError(message) from error
         yield
-    except BlockingIOError as error:
-        raise ConflictError(f"{path.parent}: another clipcurate works here; wait for it") from error
     finally:
         os.close(descriptor)
 
@@ -183,7 +186,3 @@ def _wait_for_socket(socket: Path, child: Child) -> None:
         if not child.alive or time.monotonic() > deadline:
             raise UnavailableError(f"Redis did not start; the end of its log:\n{child.tail()}")
         time.sleep(0.02)
-
-
-def _json_list(values: tuple[str, ...]) -> str:
-    return "[" + ",".join(f'"{value}"' for value in values) + "]"

@@ -133,7 +133,9 @@ def wait_for_file(path: Path, child: Child, seconds: float) -> str:
         if not child.alive:
             break
         time.sleep(0.02)
-    raise UnavailableError(f"{child.name} did not start; the end of {child.log_path}:\n{child.tail()}")
+    raise UnavailableError(
+        f"{child.name} did not start; the end of {child.log_path}:\n{child.tail()}"
+    )
 
 
 def _die_with_parent() -> None:

@@ -136,13 +136,13 @@ def emission_spec(request: EmissionRequest, training: TrainRequest | None) -> pb
     """Return an emission as the ledger takes it."""
     spec = pb.EmissionSpec(
         kind=KINDS[request.kind],
-        t=request.t,
-        size=request.size,
-        tail_share=request.tail_share,
         seed=request.seed,
         round=request.round,
         part_bytes=request.part_bytes,
     )
+    for target in ("t", "size", "tail_share"):
+        if (value := getattr(request, target)) is not None:
+            setattr(spec, target, value)
     if training is not None:
         spec.train.CopyFrom(
             pb.TrainSpec(

@@ -1,7 +1,7 @@
 """The match index: what matching found for every pair of a task. It is the truth behind counts."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipcurate.balancing.cut import RANK, Ranks
+from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.hashing import halves_to_hex, hash_pairs, hex_to_halves
-from clipcurate.matching import Matches
-from clipcurate.pools import PAIR_SCHEMA
+from clipcurate.matching import Matcher, Matches
+from clipcurate.pools import PAIR_SCHEMA, Slice, extra_columns, read_slice
 
 ROW_GROUP = 1 << 16
 
@@ -188,6 +189,22 @@ def index_pairs(
         matches=matches,
         extras=extras,
     )
+
+
+def index_batches(
+    plan: RunPlan, piece: Slice, matchers: Mapping[str, Matcher]
+) -> Iterator[MatchIndex]:
+    """Read and match one slice of the pool, batch by batch.
+
+    Args:
+        plan: the run's plan.
+        piece: what to read.
+        matchers: by metadata language; exactly one.
+    """
+    ((language, matcher),) = matchers.items()
+    for pairs in read_slice(plan.shards[piece.shard], piece, plan.columns):
+        extras = pairs.select(extra_columns(pairs)).schema
+        yield index_pairs(pairs, piece.shard, extras, matcher.match, language)
 
 
 def pair_keys(pairs: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 
+from clipcurate.datasets.content import content_hash
 from clipcurate.datasets.emission import EmissionPlan, Scored, first_kept, kept_mask
 from clipcurate.datasets.match_index import extras_from_hex, to_lists
 from clipcurate.datasets.run_plan import RunPlan
@@ -153,54 +153,6 @@ def write_pairs(batches: Iterable[KeptBatch], schema: pa.Schema, path: Path) -> 
     table = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
     pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
     return table.num_rows, content_hash(table)
-
-
-def content_hash(table: pa.Table) -> str:
-    """Return a hash of a table's values that does not depend on any writer's version.
-
-    Per column: its name and type, then for every value its Arrow IPC-independent form: validity as
-    bytes, list lengths and string lengths as little-endian int64, values as little-endian bytes.
-    """
-    state = xxhash.xxh3_128()
-    state.update(str(table.num_rows).encode())
-    for field in table.schema:
-        state.update(f"\0{field.name}\0{field.type}\0".encode())
-        array = table[field.name].combine_chunks()
-        _update(
-            state, pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
-        )
-    return state.hexdigest()
-
-
-def _update(state: Any, array: Any) -> None:
-    """Feed one array's values, level by level."""
-    state.update(array.is_valid().to_numpy(zero_copy_only=False).tobytes())
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        _update(state, array.dictionary_decode())
-    elif pa.types.is_struct(kind):
-        for child in array.flatten():
-            _update(state, child)
-    elif pa.types.is_nested(kind):
-        state.update(array.value_lengths().fill_null(0).cast(pa.int64()).to_numpy().tobytes())
-        _update(state, array.flatten())
-    elif pa.types.is_null(kind):
-        return
-    elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_binary(kind):
-        values = array.cast(pa.large_binary()).fill_null(b"").to_pylist()
-        state.update(np.array([len(v) for v in values], "<i8").tobytes())
-        state.update(b"".join(values))
-    else:
-        values = array.cast(pa.int8()) if pa.types.is_boolean(kind) else array
-        state.update(values.drop_null().to_numpy(zero_copy_only=False).tobytes())
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_fixed_size_binary(kind)
-    )
 
 
 def write_images(batches: Iterable[KeptBatch], part: int, path: Path) -> int:

@@ -5,10 +5,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from clipcurate.datasets.match_index import MatchIndex, Status, index_pairs
+from clipcurate.datasets.match_index import MatchIndex, Status, index_batches
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.matching import Matcher
-from clipcurate.pools import extra_columns, read_slice
 from clipcurate.rpc.clients import CounterClient
 from clipcurate.rpc.v1 import ledger_pb2
 from clipcurate.rpc.worker import Assignment, retry_unavailable
@@ -50,14 +49,11 @@ def load_plan(url: str, digest: str) -> RunPlan:
 
 def match_task(plan: RunPlan, assignment: Assignment, matchers: dict[str, Matcher]) -> MatchIndex:
     """Read and match the pairs of a task, in order."""
-    ((language, matcher),) = matchers.items()
     parts = [MatchIndex.empty()]
     for piece in plan.tasks[assignment.task.index].slices:
-        shard = plan.shards[piece.shard]
-        for pairs in read_slice(shard, piece, plan.columns):
-            extras = pairs.select(extra_columns(pairs)).schema
-            parts.append(index_pairs(pairs, piece.shard, extras, matcher.match, language))
-            assignment.check(pairs.num_rows)
+        for part in index_batches(plan, piece, matchers):
+            parts.append(part)
+            assignment.check(len(part))
     return MatchIndex.concatenate(parts)
 
 

@@ -1,0 +1,44 @@
+"""The `clipcurate` command: one module per group of verbs, one place for errors."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from clipcurate.cli import inspecting, run, runs
+from clipcurate.errors import ClipcurateError
+
+app = typer.Typer(
+    name="clipcurate",
+    help="Curate CLIP training data the MetaCLIP way.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+metadata_app = typer.Typer(help="About metadata files.", no_args_is_help=True)
+app.add_typer(metadata_app, name="metadata")
+
+app.command()(run.run)
+app.command()(runs.up)
+app.command()(runs.submit)
+app.command(name="runs")(runs.list_runs)
+app.command()(runs.watch)
+app.command()(runs.cancel)
+app.command()(runs.retry)
+app.command()(inspecting.match)
+app.command()(inspecting.plan)
+app.command()(inspecting.verify)
+metadata_app.command(name="info")(inspecting.metadata_info)
+
+
+def main() -> None:
+    """Run the command; an expected error is one line on stderr and exit status 1."""
+    try:
+        app()
+    except ClipcurateError as error:
+        Console(stderr=True).print("[red]error:[/red]", error, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

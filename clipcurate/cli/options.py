@@ -1,0 +1,141 @@
+"""Options that several commands share, and how they become values."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipcurate import metadata, storage
+from clipcurate.cli.submission import RunRequest, TrainRequest
+from clipcurate.datasets.emission import EmissionRequest, Kind
+from clipcurate.errors import InvalidInputError
+from clipcurate.pools import Columns
+
+DEFAULT_SERVER = "127.0.0.1:50051"
+
+Pool = Annotated[
+    list[str], typer.Option("--pool", help="File, folder, glob or fsspec URL; repeatable.")
+]
+MetadataFile = Annotated[
+    str, typer.Option("--metadata", help="Entries: JSON list, text lines or parquet; also .gz.")
+]
+Output = Annotated[str, typer.Option("--output", help="Folder (or fsspec URL) for everything.")]
+Threshold = Annotated[float | None, typer.Option("--t", help="Keep entries' first t texts.")]
+Size = Annotated[int | None, typer.Option("--size", help="Keep exactly so many pairs.")]
+TailShare = Annotated[
+    float | None,
+    typer.Option("--tail-share", help="t such that rarer entries hold this share of all counts."),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the coins.")]
+Round = Annotated[int, typer.Option("--round", help="How often the pool was balanced before.")]
+Emit = Annotated[
+    list[str] | None,
+    typer.Option("--emit", help="balanced, matched, raw (repeatable), or none to count only."),
+]
+Rule = Annotated[str, typer.Option("--rule", help="Matching rule.")]
+Engine = Annotated[str, typer.Option("--engine", help="Matching engine.")]
+Dedupe = Annotated[bool, typer.Option("--dedupe", help="Drop repeated and empty entries.")]
+TaskRows = Annotated[int, typer.Option("--task-rows", min=1, help="About so many rows a task.")]
+OrderSeed = Annotated[int, typer.Option("--order-seed", help="Keys the order of hand-out.")]
+PartBytes = Annotated[
+    int, typer.Option("--part-bytes", help="Pool bytes per part of a dataset; 0: 256 MiB.")
+]
+TextColumn = Annotated[str | None, typer.Option("--text-column", help="Default: text, caption …")]
+UrlColumn = Annotated[str | None, typer.Option("--url-column", help="Default: url, URL …")]
+KeyColumn = Annotated[
+    str | None, typer.Option("--key-column", help="What identifies the image: uid, key, url …")
+]
+UidColumn = Annotated[str | None, typer.Option("--uid-column", help="Pair ids, 32 hex digits.")]
+LangColumn = Annotated[str | None, typer.Option("--lang-column", help="Default: lang, language …")]
+Train = Annotated[str, typer.Option("--train", help="Then train with this preset, e.g. tiny.")]
+TrainSet = Annotated[
+    list[str] | None, typer.Option("--train-set", help="name=value instead of the preset's.")
+]
+EvalUrl = Annotated[str, typer.Option("--eval", help="Zero-shot evaluation data (webdataset).")]
+Server = Annotated[
+    str, typer.Option("--server", envvar="CLIPCURATE_SERVER", help="Address of the counter.")
+]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Matcher processes.")]
+RedisUrl = Annotated[
+    str, typer.Option("--redis", help="Use this Redis instead of an embedded one.")
+]
+State = Annotated[Path | None, typer.Option("--state", help="Folder for Redis's data and logs.")]
+
+
+def emission_requests(
+    emit: list[str] | None,
+    t: float | None,
+    size: int | None,
+    tail_share: float | None,
+    seed: int,
+    round: int,  # noqa: A002 - the method's own word
+    part_bytes: int,
+) -> list[EmissionRequest]:
+    """Turn options into the datasets wanted. Raises InvalidInputError."""
+    kinds = list(dict.fromkeys(emit or ["balanced"]))
+    common = {"seed": seed, "round": round}
+    if part_bytes:
+        common["part_bytes"] = part_bytes
+    if kinds == ["none"]:
+        kinds = []
+    targets = {"t": t, "size": size, "tail_share": tail_share}
+    if "balanced" not in kinds and any(value is not None for value in targets.values()):
+        raise InvalidInputError("--t, --size and --tail-share go with --emit balanced")
+    return [
+        EmissionRequest(_kind(kind), **(targets if kind == "balanced" else {}), **common)  # type: ignore[arg-type]
+        for kind in kinds
+    ]
+
+
+def _kind(name: str) -> Kind:
+    if name not in ("raw", "matched", "balanced"):
+        raise InvalidInputError(f"unknown --emit {name!r}; known: balanced, matched, raw, none")
+    return name  # type: ignore[return-value]
+
+
+def train_request(preset: str, settings: list[str] | None, eval_url: str) -> TrainRequest | None:
+    """Turn options into the training wanted, if any. Raises InvalidInputError."""
+    if not preset:
+        if settings or eval_url:
+            raise InvalidInputError("--train-set and --eval go with --train PRESET")
+        return None
+    pairs = [setting.partition("=") for setting in settings or []]
+    if bad := [name for name, equals, _ in pairs if not equals]:
+        raise InvalidInputError(f"--train-set takes name=value, not {bad[0]!r}")
+    overrides = {name: value for name, _, value in pairs}
+    return TrainRequest(preset, overrides, absolute(eval_url) if eval_url else "")
+
+
+def run_request(
+    pool: list[str],
+    columns: Columns,
+    metadata_file: str,
+    dedupe: bool,
+    output: str,
+    **rest: str | int,
+) -> RunRequest:
+    """Turn options into the run wanted. Raises MetadataError, NotFoundError."""
+    entries = metadata.load(metadata_file, dedupe=dedupe)
+    return RunRequest(
+        [absolute(p) for p in pool],
+        columns,
+        entries,
+        absolute(output),
+        **rest,  # type: ignore[arg-type]
+    )
+
+
+def absolute(url: str) -> str:
+    """Make a local path absolute, since services have working directories of their own."""
+    if "://" in url or "::" in url:
+        return url
+    return str(Path(url).expanduser().absolute())
+
+
+def state_folder(state: Path | None, output: str) -> Path:
+    """Return where Redis's data and the logs go: beside the output if it is local."""
+    if state is not None:
+        return state.absolute()
+    if storage.is_local(output):
+        return Path(absolute(output)) / ".clipcurate"
+    raise InvalidInputError("the output is remote: name a local folder with --state")

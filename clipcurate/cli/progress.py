@@ -1,0 +1,114 @@
+"""A run's progress and its outcome, for people."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import TimeElapsedColumn as Elapsed
+from rich.table import Table
+
+from clipcurate.datasets import manifest
+from clipcurate.rpc.v1 import ledger_pb2 as pb
+
+STAGE_NAMES = {
+    pb.STAGE_MATCH: "match and count",
+    pb.STAGE_FREEZE: "freeze the counts",
+    pb.STAGE_SCORE: "score",
+    pb.STAGE_PLAN: "plan parts",
+    pb.STAGE_WRITE: "write parts",
+    pb.STAGE_PUBLISH: "publish",
+    pb.STAGE_TRAIN: "train",
+}
+KIND_NAMES = {
+    pb.EMISSION_KIND_RAW: "raw",
+    pb.EMISSION_KIND_MATCHED: "matched",
+    pb.EMISSION_KIND_BALANCED: "balanced",
+}
+
+
+def follow(updates: Iterable[pb.Run], console: Console) -> pb.Run:
+    """Show a run's stages as bars until the updates end; return the last one."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        Elapsed(),
+    )
+    run = pb.Run()
+    with Progress(*columns, console=console) as bars:
+        known: dict[tuple[int, str], TaskID] = {}
+        for run in updates:
+            names = {emission.key: KIND_NAMES[emission.spec.kind] for emission in run.emissions}
+            for stage in run.stages:
+                key = (stage.stage, stage.emission_key)
+                if key not in known:
+                    known[key] = bars.add_task(_title(stage, names), total=None, note="")
+                done = stage.done + stage.quarantined
+                bars.update(known[key], total=stage.total, completed=done, note=_note(stage))
+    return run
+
+
+def _title(stage: pb.StageProgress, names: dict[str, str]) -> str:
+    name = STAGE_NAMES[stage.stage]
+    return f"{names[stage.emission_key]}: {name}" if stage.emission_key else name
+
+
+def _note(stage: pb.StageProgress) -> str:
+    notes = []
+    if stage.units_total:
+        notes.append(f"{stage.units_done:,} of {stage.units_total:,}")
+    elif stage.units_done:
+        notes.append(f"{stage.units_done:,} pairs")
+    if stage.blocked:
+        notes.append(f"[red]{stage.blocked} blocked[/red]")
+    if stage.quarantined:
+        notes.append(f"[yellow]{stage.quarantined} quarantined[/yellow]")
+    return ", ".join(notes)
+
+
+def show_problems(run: pb.Run, console: Console) -> None:
+    """Print blocked and quarantined tasks with their reasons."""
+    for record in run.problems:
+        blocked = record.state == pb.TASK_STATE_BLOCKED
+        label = "[red]blocked[/red]" if blocked else "[yellow]quarantined[/yellow]"
+        stage = STAGE_NAMES[record.task.stage]
+        console.print(f"{label} {stage}, task {record.task.index}:", highlight=False)
+        console.print(f"  {record.error}", highlight=False, markup=False)
+
+
+def show_outcome(run: pb.Run, console: Console) -> None:
+    """Print what became of every pair, per emission, and where the datasets lie."""
+    show_problems(run, console)
+    console.print(
+        f"run {run.run_id}: {run.pairs:,} pairs, {run.hits:,} hits counted", highlight=False
+    )
+    published = [emission for emission in run.emissions if emission.HasField("published")]
+    if not published:
+        return
+    table = Table("outcome", *[KIND_NAMES[e.spec.kind] for e in published], title="Pairs")
+    for outcome in pb.PairTotals.DESCRIPTOR.fields_by_name:
+        counts = [f"{getattr(e.published.totals, outcome):,}" for e in published]
+        table.add_row(outcome.replace("_", " "), *counts)
+    table.add_row("total", *[f"{_total(e.published.totals):,}" for e in published], style="bold")
+    console.print(table)
+    for emission in published:
+        _show_dataset(emission, console)
+
+
+def _total(totals: pb.PairTotals) -> int:
+    return sum(getattr(totals, name) for name in pb.PairTotals.DESCRIPTOR.fields_by_name)
+
+
+def _show_dataset(emission: pb.Emission, console: Console) -> None:
+    found = manifest.load(emission.plan.dataset_url)
+    kind = KIND_NAMES[emission.spec.kind]
+    cuts = ", ".join(f"t = {cut['t']:g}" for cut in found.cuts.values())
+    expected = f"expected {found.expected_size:,.0f} ± {found.size_deviation:,.0f}"
+    console.print(f"[bold]{kind}[/bold] {emission.plan.dataset_url}", highlight=False)
+    console.print(f"  dataset hash {found.dataset_hash}", highlight=False)
+    if cuts:
+        console.print(f"  {cuts}, {expected}, kept {found.totals.kept:,}", highlight=False)
+    if emission.HasField("trained"):
+        console.print(f"  trained: {emission.trained.output_url}", highlight=False)
+        console.print(f"  {emission.trained.summary_json}", highlight=False, markup=False)

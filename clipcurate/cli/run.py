@@ -1,0 +1,163 @@
+"""`clipcurate run`: everything on this machine, from raw pool to dataset (and model)."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import typer
+from rich.console import Console
+
+from clipcurate import storage
+from clipcurate.cli import options as opt
+from clipcurate.cli.local import StackOptions, local_stack
+from clipcurate.cli.progress import follow, show_outcome
+from clipcurate.cli.submission import Submission, prepare
+from clipcurate.errors import ClipcurateError, ConflictError, InvalidInputError, UnavailableError
+from clipcurate.pools import Columns
+from clipcurate.rpc.clients import LedgerClient
+from clipcurate.rpc.v1 import ledger_pb2 as pb
+
+SUBMISSION = "submission.json"
+WATCH_SECONDS = 0.5
+
+console = Console(stderr=True)
+
+
+def run(
+    output: opt.Output,
+    pool: opt.Pool = [],  # noqa: B006 - Typer's way to say: may be absent
+    metadata: opt.MetadataFile = "",
+    t: opt.Threshold = None,
+    size: opt.Size = None,
+    tail_share: opt.TailShare = None,
+    seed: opt.Seed = 0,
+    round: opt.Round = 0,  # noqa: A002 - the method's own word
+    emit: opt.Emit = None,
+    rule: opt.Rule = "metaclip1",
+    engine: opt.Engine = "aho-corasick",
+    dedupe: opt.Dedupe = False,
+    text_column: opt.TextColumn = None,
+    url_column: opt.UrlColumn = None,
+    key_column: opt.KeyColumn = None,
+    uid_column: opt.UidColumn = None,
+    lang_column: opt.LangColumn = None,
+    workers: opt.Workers = 2,
+    train: opt.Train = "",
+    train_set: opt.TrainSet = None,
+    eval_url: opt.EvalUrl = "",
+    resume: bool = typer.Option(False, "--resume", help="Go on with the unfinished run."),
+    redis: opt.RedisUrl = "",
+    state: opt.State = None,
+    task_rows: opt.TaskRows = 1_000_000,
+    order_seed: opt.OrderSeed = 0,
+    part_bytes: opt.PartBytes = 0,
+) -> None:
+    """Match, count, balance and emit a pool on this machine; train on it if asked.
+
+    Ctrl-C leaves a run that --resume continues. The last line on stdout is each dataset's folder.
+    """
+    folder = opt.state_folder(state, output)
+    saved = storage.join(str(folder), SUBMISSION)
+    submission = Submission.load(saved)
+    if resume:
+        submission = _resumed(submission, output)
+    else:
+        _refuse_unfinished(submission, output)
+        _require(pool, metadata)
+        columns = Columns(text_column, url_column, key_column, uid_column, lang_column)
+        emissions = opt.emission_requests(emit, t, size, tail_share, seed, round, part_bytes)
+        training = opt.train_request(train, train_set, eval_url)
+        console.print("planning the pool", highlight=False)
+        request = opt.run_request(
+            pool, columns, metadata, dedupe, output,
+            rule=rule, engine=engine, task_rows=task_rows, order_seed=order_seed,
+        )  # fmt: skip
+        submission = prepare(request, emissions, training)
+        submission.save(saved)
+    trains = any(emission.train.preset for emission in submission.emissions)
+    stack = StackOptions(folder, workers, redis, trains)
+    _finish(_execute(submission, stack, resume), submission, saved)
+
+
+def _execute(submission: Submission, stack_options: StackOptions, resume: bool) -> pb.Run:
+    """Start the system, watch the run to its end, stop the system."""
+    console.print(
+        f"run {submission.run_id}; logs in {stack_options.state / 'logs'}", highlight=False
+    )
+    with (
+        _interruptible(),
+        local_stack(stack_options) as stack,
+        LedgerClient(stack.counter) as ledger,
+    ):
+        _register(ledger, submission)
+        if resume:
+            ledger.retry_run(submission.run_id)
+        return follow(_updates(ledger, submission), console)
+
+
+def _register(ledger: LedgerClient, submission: Submission) -> None:
+    ledger.create_run(submission.run_id, submission.spec, submission.emissions)
+
+
+def _updates(ledger: LedgerClient, submission: Submission) -> Iterator[pb.Run]:
+    """Watch the run, also across restarts of the counter and losses of Redis's data."""
+    while True:
+        try:
+            yield from ledger.watch_run(submission.run_id, WATCH_SECONDS)
+        except UnavailableError:
+            continue
+        except ClipcurateError:
+            _register(ledger, submission)
+            continue
+        return
+
+
+def _finish(run: pb.Run, submission: Submission, saved: str) -> None:
+    show_outcome(run, console)
+    if run.state != pb.RUN_STATE_DONE:
+        state = pb.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()
+        console.print(f"[red]the run is {state}[/red]: mend the cause, then add --resume")
+        raise typer.Exit(1)
+    submission.with_finished().save(saved)
+    wanted = list(submission.emissions)
+    for emission in run.emissions:
+        if emission.spec in wanted:
+            print(emission.plan.dataset_url)
+
+
+def _resumed(submission: Submission | None, output: str) -> Submission:
+    if submission is None:
+        raise InvalidInputError(f"{output}: no run to resume here")
+    return submission
+
+
+def _refuse_unfinished(submission: Submission | None, output: str) -> None:
+    if submission is not None and not submission.finished:
+        raise ConflictError(
+            f"{output}: an unfinished run is here; add --resume to go on with it, or take another "
+            "--output"
+        )
+
+
+def _require(pool: list[str], metadata: str) -> None:
+    for name, value in (("--pool", pool), ("--metadata", metadata)):
+        if not value:
+            raise InvalidInputError(f"{name} is missing (only --resume goes without)")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C: stop the services in order and leave a resumable run."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("\n[yellow]stopped[/yellow]; the same output with --resume goes on")
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)

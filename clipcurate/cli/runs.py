@@ -1,0 +1,163 @@
+"""`clipcurate up`, and the verbs that talk to running services."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from clipcurate.cli import options as opt
+from clipcurate.cli.local import StackOptions, local_stack
+from clipcurate.cli.progress import follow, show_outcome, show_problems
+from clipcurate.cli.submission import prepare
+from clipcurate.pools import Columns
+from clipcurate.rpc.clients import LedgerClient
+from clipcurate.rpc.v1 import ledger_pb2 as pb
+
+console = Console(stderr=True)
+RunId = Annotated[str, typer.Argument(help="A run's id, or the beginning of it.")]
+
+
+def up(
+    state: Annotated[Path, typer.Option("--state", help="Folder for Redis's data and logs.")],
+    listen: Annotated[str, typer.Option("--listen", help="Counter's address.")] = (
+        opt.DEFAULT_SERVER
+    ),
+    matcher_listen: Annotated[str, typer.Option("--matcher-listen", help="Matcher's address.")] = (
+        "127.0.0.1:50052"
+    ),
+    metadata: Annotated[
+        list[str] | None, typer.Option("--metadata", help="Entries for `match --server`.")
+    ] = None,
+    workers: opt.Workers = 2,
+    redis: opt.RedisUrl = "",
+    trainer: Annotated[bool, typer.Option(help="Start the trainer too (needs torch).")] = True,
+) -> None:
+    """Run Redis and the four services on this machine until Ctrl-C."""
+    options = StackOptions(
+        state.absolute(),
+        workers,
+        redis,
+        trainer,
+        listen,
+        matcher_listen,
+        tuple(opt.absolute(url) for url in metadata or ()),
+    )
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    with local_stack(options) as stack:
+        for name, address in stack.addresses.items():
+            console.print(f"{name:12} {address}", highlight=False)
+        console.print("ready; Ctrl-C stops everything", highlight=False)
+        stopping.wait()
+
+
+def submit(
+    pool: opt.Pool,
+    metadata: opt.MetadataFile,
+    output: opt.Output,
+    server: opt.Server = opt.DEFAULT_SERVER,
+    t: opt.Threshold = None,
+    size: opt.Size = None,
+    tail_share: opt.TailShare = None,
+    seed: opt.Seed = 0,
+    round: opt.Round = 0,  # noqa: A002 - the method's own word
+    emit: opt.Emit = None,
+    rule: opt.Rule = "metaclip1",
+    engine: opt.Engine = "aho-corasick",
+    dedupe: opt.Dedupe = False,
+    text_column: opt.TextColumn = None,
+    url_column: opt.UrlColumn = None,
+    key_column: opt.KeyColumn = None,
+    uid_column: opt.UidColumn = None,
+    lang_column: opt.LangColumn = None,
+    train: opt.Train = "",
+    train_set: opt.TrainSet = None,
+    eval_url: opt.EvalUrl = "",
+    task_rows: opt.TaskRows = 1_000_000,
+    order_seed: opt.OrderSeed = 0,
+    part_bytes: opt.PartBytes = 0,
+) -> None:
+    """Plan a pool here and hand the run to running services; prints the run's id.
+
+    This machine must see the pool and the output under the same names as the services do.
+    """
+    columns = Columns(text_column, url_column, key_column, uid_column, lang_column)
+    emissions = opt.emission_requests(emit, t, size, tail_share, seed, round, part_bytes)
+    training = opt.train_request(train, train_set, eval_url)
+    request = opt.run_request(
+        pool, columns, metadata, dedupe, output,
+        rule=rule, engine=engine, task_rows=task_rows, order_seed=order_seed,
+    )  # fmt: skip
+    submission = prepare(request, emissions, training)
+    with LedgerClient(server) as ledger:
+        ledger.create_run(submission.run_id, submission.spec, submission.emissions)
+    print(submission.run_id)
+
+
+def list_runs(server: opt.Server = opt.DEFAULT_SERVER) -> None:
+    """List the runs that the services know."""
+    table = Table("run", "state", "tasks counted", "pairs", "hits", "emissions published")
+    with LedgerClient(server) as ledger:
+        for run in ledger.list_runs():
+            match = next((s for s in run.stages if s.stage == pb.STAGE_MATCH), pb.StageProgress())
+            published = sum(emission.HasField("published") for emission in run.emissions)
+            table.add_row(
+                run.run_id,
+                _state_name(run),
+                f"{match.done} of {match.total}",
+                f"{run.pairs:,}",
+                f"{run.hits:,}",
+                f"{published} of {len(run.emissions)}",
+            )
+    Console().print(table)
+
+
+def watch(run_id: RunId, server: opt.Server = opt.DEFAULT_SERVER) -> None:
+    """Show a run's progress until it has ended; exit status 0 if it is done."""
+    with LedgerClient(server) as ledger:
+        run = follow(ledger.watch_run(_full_id(ledger, run_id)), console)
+    show_outcome(run, console)
+    raise typer.Exit(run.state != pb.RUN_STATE_DONE)
+
+
+def cancel(run_id: RunId, server: opt.Server = opt.DEFAULT_SERVER) -> None:
+    """Stop a run; `retry` brings it back."""
+    with LedgerClient(server) as ledger:
+        run = ledger.cancel_run(_full_id(ledger, run_id))
+    console.print(f"{run.run_id} is {_state_name(run)}", highlight=False)
+
+
+def retry(
+    run_id: RunId,
+    server: opt.Server = opt.DEFAULT_SERVER,
+    accept_quarantine: Annotated[
+        bool, typer.Option("--accept-quarantine", help="Give up on blocked match tasks' rows.")
+    ] = False,
+    include_quarantined: Annotated[
+        bool, typer.Option("--include-quarantined", help="Try quarantined inputs again too.")
+    ] = False,
+) -> None:
+    """Put a run's blocked tasks back to work, or accept that their inputs are unreadable."""
+    with LedgerClient(server) as ledger:
+        run = ledger.retry_run(
+            _full_id(ledger, run_id),
+            accept_quarantine=accept_quarantine,
+            include_quarantined=include_quarantined,
+        )
+    show_problems(run, console)
+    console.print(f"{run.run_id} is {_state_name(run)}", highlight=False)
+
+
+def _full_id(ledger: LedgerClient, beginning: str) -> str:
+    """Complete the beginning of a run id; leave it as it is where that is not clear."""
+    found = [run.run_id for run in ledger.list_runs() if run.run_id.startswith(beginning)]
+    return found[0] if len(found) == 1 else beginning
+
+
+def _state_name(run: pb.Run) -> str:
+    return pb.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()

@@ -1,0 +1,81 @@
+"""A hash of a table's values that does not depend on who wrote or read it."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+
+def content_hash(table: pa.Table) -> str:
+    """Return the hash of a table's columns, in order, and of all their values.
+
+    Per column: NUL, its name, NUL, its kind, NUL; then level by level validity as bytes, lengths of
+    lists and strings as little-endian int64, and values as little-endian bytes. Large and small
+    offsets, dictionaries and chunks make no difference.
+    """
+    state = xxhash.xxh3_128()
+    state.update(str(table.num_rows).encode())
+    for field in table.schema:
+        state.update(f"\0{field.name}\0{_kind(field.type)}\0".encode())
+        array = table[field.name].combine_chunks()
+        if isinstance(array, pa.ChunkedArray):
+            array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+        _update(state, array)
+    return state.hexdigest()
+
+
+def _kind(kind: pa.DataType) -> str:
+    """Name a type without what belongs to its encoding."""
+    if pa.types.is_dictionary(kind):
+        return _kind(kind.value_type)
+    if pa.types.is_struct(kind):
+        return "struct<" + ",".join(f"{field.name}:{_kind(field.type)}" for field in kind) + ">"
+    if _is_list(kind):
+        return f"list<{_kind(kind.value_type)}>"
+    if _is_text(kind):
+        return "string"
+    return "binary" if _is_binary(kind) else str(kind)
+
+
+def _update(state: Any, array: Any) -> None:
+    """Feed one array's values, level by level."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        _update(state, array.dictionary_decode())
+        return
+    state.update(array.is_valid().to_numpy(zero_copy_only=False).tobytes())
+    if pa.types.is_struct(kind):
+        for child in array.flatten():
+            _update(state, child)
+    elif _is_list(kind):
+        state.update(_lengths(array.value_lengths()))
+        _update(state, array.flatten())
+    elif _is_text(kind) or _is_binary(kind):
+        values = array.cast(pa.large_binary()).fill_null(b"").to_pylist()
+        state.update(np.fromiter(map(len, values), "<i8", len(values)).tobytes())
+        state.update(b"".join(values))
+    elif not pa.types.is_null(kind):
+        plain = array.cast(pa.int8()) if pa.types.is_boolean(kind) else array
+        values = plain.drop_null().to_numpy(zero_copy_only=False)
+        if values.dtype == object:  # decimals, maps and other types without a plain layout
+            values = np.frombuffer("\0".join(map(repr, values)).encode(), np.uint8)
+        state.update(values.tobytes())
+
+
+def _lengths(lengths: Any) -> bytes:
+    packed: bytes = lengths.fill_null(0).cast(pa.int64()).to_numpy(zero_copy_only=False).tobytes()
+    return packed
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return any(test(kind) for test in tests)

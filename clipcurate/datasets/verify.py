@@ -1,0 +1,211 @@
+"""Proving a dataset: every file, every kept row, and with the run's folder every drop."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from clipcurate import storage
+from clipcurate.balancing import Cut, critical_t
+from clipcurate.datasets import manifest as manifests
+from clipcurate.datasets.content import content_hash
+from clipcurate.datasets.emission import (
+    EmissionRequest,
+    Scored,
+    Totals,
+    kept_mask,
+    score,
+    totals_of,
+)
+from clipcurate.datasets.manifest import FileRecord, Manifest, read_part
+from clipcurate.datasets.match_index import MatchIndex, from_lists, index_batches
+from clipcurate.datasets.publishing import ENTRY_COUNTS, UIDS, counts_name, sorted_uids
+from clipcurate.datasets.run_record import FrozenRun
+from clipcurate.errors import DatasetError
+from clipcurate.hashing import CHUNK, halves_to_hex, hash_json, hash_pairs
+from clipcurate.matching import Matcher, Matches
+
+Progress = Callable[[str], None]
+
+
+def verify_dataset(url: str, run_url: str = "", progress: Progress = lambda _: None) -> Manifest:
+    """Check a dataset against its manifest, row by row; return the manifest.
+
+    Files: sizes, hashes, rows. Figures: totals add up, counts and uids agree with the parts. Kept
+    rows: matched, tossed and compared with the cut again. With the run's folder: every pair of the
+    pool is read and decided again, so every drop is checked too.
+
+    Args:
+        url: the dataset's folder.
+        run_url: the run's folder (needs its pool); empty to leave drops unchecked.
+        progress: told what is being checked.
+
+    Raises:
+        DatasetError: something does not hold; the message says what.
+        NotFoundError: no dataset, no run, or a file is missing.
+    """
+    manifest = manifests.load(url)
+    check(hash_json(manifest.identity) == manifest.emission_id, "the emission id is not its hash")
+    for file in manifest.files:
+        progress(f"hashing {file.name}")
+        _check_file(url, file)
+    progress("totals, counts and uids")
+    counts, entries = _check_figures(url, manifest)
+    matchers = {name: Matcher.build(names, _rule(manifest)) for name, names in entries.items()}
+    for file in manifest.of_role("pairs"):
+        progress(f"deciding the rows of {file.name} again")
+        _check_rows(read_part(url, file), file, manifest, matchers, counts)
+    if run_url:
+        _check_drops(url, manifest, FrozenRun.open(run_url), matchers, progress)
+    return manifest
+
+
+def check(holds: bool, message: str) -> None:
+    """Raise DatasetError unless something holds."""
+    if not holds:
+        raise DatasetError(message)
+
+
+def _rule(manifest: Manifest) -> str:
+    return str(manifest.identity["run"]["rule"])
+
+
+def _request(manifest: Manifest) -> EmissionRequest:
+    identity = manifest.identity
+    target = dict(identity["target"])
+    if "t" in target:
+        target["t"] = float.fromhex(target["t"])
+    return EmissionRequest(
+        identity["kind"],
+        **target,
+        seed=identity["seed"],
+        round=identity["round"],
+        part_bytes=identity["part_bytes"],
+    )
+
+
+def _check_file(url: str, file: FileRecord) -> None:
+    state, size = xxhash.xxh3_128(), 0
+    with storage.open_read(storage.join(url, file.name)) as source:
+        while chunk := source.read(CHUNK):
+            state.update(chunk)
+            size += len(chunk)
+    check(size == file.size, f"{file.name}: {size} bytes, the manifest says {file.size}")
+    check(state.hexdigest() == file.hash, f"{file.name}: its bytes are not what was written")
+
+
+def _check_figures(
+    url: str, manifest: Manifest
+) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, tuple[str, ...]]]:
+    """Check the small files against each other and the totals; return counts and entries."""
+    pairs = manifest.of_role("pairs")
+    kept = sum(file.rows for file in pairs)
+    check(kept == manifest.totals.kept, f"{kept} rows, but {manifest.totals.kept} pairs are kept")
+    with storage.open_read(storage.join(url, UIDS)) as source:
+        uids = np.load(source)
+    check(np.array_equal(uids, sorted_uids(url, pairs)), f"{UIDS} does not list the parts' uids")
+    languages = list(manifest.identity["run"]["metadata"])
+    objects = json.loads(storage.read_bytes(storage.join(url, ENTRY_COUNTS)))
+    by_language = {languages[0]: objects} if len(languages) == 1 else objects
+    counts = {}
+    for name in languages:
+        with storage.open_read(storage.join(url, counts_name(name))) as source:
+            counts[name] = np.load(source)
+        same = np.array_equal(counts[name], np.array(list(by_language[name].values()), np.int64))
+        check(same, f"{counts_name(name)} and {ENTRY_COUNTS} differ")
+    return counts, {name: tuple(by_language[name]) for name in languages}
+
+
+def _check_rows(
+    table: pa.Table,
+    file: FileRecord,
+    manifest: Manifest,
+    matchers: dict[str, Matcher],
+    counts: dict[str, npt.NDArray[np.int64]],
+) -> None:
+    """Match every row of a part again, toss its coin again, and hold it against the cut."""
+    check(content_hash(table) == file.content, f"{file.name}: its rows are not what was written")
+    request = _request(manifest)
+    languages = np.array(table["metadata_lang"].to_pylist(), np.str_)
+    for name, matcher in matchers.items():
+        rows = np.flatnonzero(languages == name)
+        part = table.take(rows)
+        matches = matcher.match(part["text"])
+        _same_hits(matches, from_lists(part["entry_ids"]), f"{file.name}, language {name}")
+        critical = critical_t(matches, counts[name], _coin_keys(part), request.seed, request.round)
+        stored = part["critical_t"].to_numpy()
+        _first_false(critical == stored, f"{file.name}: critical t differs", rows)
+        if request.kind == "matched":
+            _first_false(np.isfinite(critical), f"{file.name}: no entry matches", rows)
+        if request.kind == "balanced":
+            cut = Cut.from_json(manifest.cuts[name])
+            _first_false(critical <= cut.t, f"{file.name}: critical t above the cut", rows)
+
+
+def _same_hits(found: Matches, stored: Matches, where: str) -> None:
+    lengths = found.hits_per_text == stored.hits_per_text
+    _first_false(lengths, f"{where}: other entries match", np.arange(len(found)))
+    check(np.array_equal(found.entry_ids, stored.entry_ids), f"{where}: other entries match")
+
+
+def _first_false(holds: npt.NDArray[np.bool_], message: str, rows: npt.NDArray[np.int64]) -> None:
+    if not holds.all():
+        raise DatasetError(f"{message} (first at row {rows[int(np.argmin(holds))]})")
+
+
+def _coin_keys(table: pa.Table) -> npt.NDArray[np.uint64]:
+    texts = table["text"].cast(pa.large_binary()).to_pylist()
+    return hash_pairs([uid.encode() for uid in table["uid"].to_pylist()], texts)
+
+
+def _check_drops(
+    url: str,
+    manifest: Manifest,
+    run: FrozenRun,
+    matchers: dict[str, Matcher],
+    progress: Progress,
+) -> None:
+    """Decide every pair of the pool again: counts, totals, and the uids kept, in order."""
+    check(
+        run.record.run_id == manifest.identity["run"]["id"], f"{run.folder}: another run's folder"
+    )
+    request, frozen = _request(manifest), run.counts()
+    cuts = {name: Cut.from_json(cut) for name, cut in manifest.cuts.items()}
+    kept_uids = _uids(url, manifest)
+    recounted = {name: np.zeros_like(counts) for name, counts in frozen.items()}
+    totals = Totals()
+    for number, index in _pool_again(run, matchers, progress):
+        for name in index.languages():
+            ids, adds = index.in_language(name).sparse_counts()
+            recounted[name][ids] += adds
+        scored = Scored(index, score(index, frozen, request.seed, request.round))
+        kept = kept_mask(request.kind, cuts, scored)
+        totals += totals_of(index, kept)
+        same = [a == b for a, b in zip(halves_to_hex(index.uids[kept]), kept_uids, strict=False)]
+        check(all(same) and len(same) == kept.sum(), f"task {number}: other pairs are kept")
+    check(next(kept_uids, None) is None, "the dataset holds pairs that the pool does not")
+    check(totals == manifest.totals, f"the pool gives {totals}, the manifest {manifest.totals}")
+    for name, counts in frozen.items():
+        check(np.array_equal(counts, recounted[name]), f"language {name}: counts differ")
+
+
+def _uids(url: str, manifest: Manifest) -> Iterator[str]:
+    for table in manifests.read_pairs(url, manifest, ["uid"]):
+        yield from table["uid"].to_pylist()
+
+
+def _pool_again(
+    run: FrozenRun, matchers: dict[str, Matcher], progress: Progress
+) -> Iterator[tuple[int, MatchIndex]]:
+    """Read and match the run's pool again, slice by slice, without what is quarantined."""
+    plan = run.plan()
+    for number, (task, stored) in enumerate(zip(plan.tasks, run.record.indexes, strict=True)):
+        if stored is None:
+            continue
+        for piece in task.slices:
+            progress(f"reading {plan.shards[piece.shard].name} again")
+            for index in index_batches(plan, piece, matchers):
+                yield number, index
