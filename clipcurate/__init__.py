@@ -1,7 +1,7 @@
 """Curate CLIP training data the MetaCLIP way.
 
-From the ground up: `metadata` (entries), `matching` (texts -> hits), `balancing` (which pairs stay),
-`pools` (reading raw data), `datasets` (writing and proving results), `training` (CLIP from an
+From the ground up: `metadata` (entries), `matching` (texts -> hits), `balancing` (which pairs
+stay), `pools` (reading raw data), `datasets` (writing and proving results), `training` (CLIP from an
 emitted dataset), `rpc` (the services' contracts), `report` and `cli`.
 """
 

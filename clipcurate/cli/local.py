@@ -21,6 +21,8 @@ from clipcurate.errors import ConflictError, NotFoundError, UnavailableError
 from clipcurate.rpc.clients import open_channel
 
 START_SECONDS = 60.0
+REDIS_SECONDS = 10.0
+"""How long a Redis given by its URL may take to answer."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class LocalStack:
         url = self.options.redis_url or self._start_redis(runtime)
         counter = {"REDIS_URL": url, "LEASE_SECONDS": str(self.options.lease_seconds)}
         self._start("counter", runtime, self.options.listen, counter)
-        wait_until_serving(self.counter)
+        self._wait_for_counter()
         work = {"COUNTER": self.counter}
         for number in range(self.options.workers):
             listen = self.options.matcher_listen if number == 0 else "127.0.0.1:0"
@@ -74,6 +76,15 @@ class LocalStack:
         self._start("sampler", runtime, "127.0.0.1:0", work)
         if self.options.trainer:
             self._start("trainer", runtime, "127.0.0.1:0", work)
+
+    def _wait_for_counter(self) -> None:
+        """The counter is ready once Redis is; an embedded one may have much to load first."""
+        seconds = REDIS_SECONDS if self.options.redis_url else START_SECONDS
+        if not serves(self.counter, seconds):
+            child = self.supervisor.children[-1]
+            raise UnavailableError(
+                f"the counter is not ready after {seconds:.0f} s; its last words:\n{child.tail()}"
+            )
 
     def _start(
         self,
@@ -150,8 +161,8 @@ def redis_binary() -> str:
     )
 
 
-def wait_until_serving(address: str, seconds: float = START_SECONDS) -> None:
-    """Block until a service says that it is healthy. Raises UnavailableError."""
+def serves(address: str, seconds: float) -> bool:
+    """Wait until a service says that it is healthy; say whether it does in time."""
     deadline = time.monotonic() + seconds
     with open_channel(address) as channel:
         check = health_pb2_grpc.HealthStub(channel).Check
@@ -161,9 +172,9 @@ def wait_until_serving(address: str, seconds: float = START_SECONDS) -> None:
             except grpc.RpcError:
                 status = health_pb2.HealthCheckResponse.UNKNOWN
             if status == health_pb2.HealthCheckResponse.SERVING:
-                return
+                return True
             time.sleep(0.05)
-    raise UnavailableError(f"{address}: not ready after {seconds:.0f} s; see the logs")
+    return False
 
 
 @contextmanager

@@ -109,6 +109,9 @@ def _show_dataset(emission: pb.Emission, console: Console) -> None:
     console.print(f"  dataset hash {found.dataset_hash}", highlight=False)
     if cuts:
         console.print(f"  {cuts}, {expected}, kept {found.totals.kept:,}", highlight=False)
+    if found.repeated_uids:
+        note = "kept pairs repeat the uid of another one (same image and text)"
+        console.print(f"  [yellow]{found.repeated_uids:,}[/yellow] {note}", highlight=False)
     if emission.HasField("trained"):
         console.print(f"  trained: {emission.trained.output_url}", highlight=False)
         console.print(f"  {emission.trained.summary_json}", highlight=False, markup=False)

@@ -55,6 +55,7 @@ class Manifest:
         cuts: per metadata language: t, and the last rank for exact sizes.
         tail_shares: per metadata language: share of all counts in entries with count < t.
         expected_size, size_deviation: mean and standard deviation of the size over seeds.
+        repeated_uids: kept pairs whose uid an earlier one has too.
         unknown_rows: inputs that could not be read, with reasons.
         files: every file, in order.
         provenance: paths, times, hosts, versions; not hashed.
@@ -67,6 +68,7 @@ class Manifest:
     tail_shares: dict[str, float]
     expected_size: float
     size_deviation: float
+    repeated_uids: int
     unknown_rows: list[dict[str, Any]]
     files: tuple[FileRecord, ...]
     provenance: dict[str, Any]

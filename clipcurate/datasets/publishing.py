@@ -57,7 +57,7 @@ def publish_dataset(
     files.append(_write(dataset_url, ENTRY_COUNTS, "entry_counts", content, len(entries)))
     card = dataset_card(plan, pairs, images).encode()
     files.append(_write(dataset_url, CARD, "card", card, 0))
-    manifest = _manifest(plan, files, counts, provenance)
+    manifest = _manifest(plan, files, counts, provenance, len(uids) - len(np.unique(uids)))
     publish(dataset_url, manifest)
     return manifest
 
@@ -74,7 +74,11 @@ def sorted_uids(dataset_url: str, pairs: Sequence[FileRecord]) -> npt.NDArray[np
 
 
 def _manifest(
-    plan: EmissionPlan, files: Sequence[FileRecord], counts: Counts, provenance: dict[str, Any]
+    plan: EmissionPlan,
+    files: Sequence[FileRecord],
+    counts: Counts,
+    provenance: dict[str, Any],
+    repeated_uids: int,
 ) -> Manifest:
     return Manifest(
         identity=plan.identity,
@@ -84,6 +88,7 @@ def _manifest(
         tail_shares={name: tail_share_of(counts[name], cut.t) for name, cut in plan.cuts.items()},
         expected_size=plan.expected,
         size_deviation=plan.deviation,
+        repeated_uids=repeated_uids,
         unknown_rows=plan.unknown_rows,
         files=tuple(files),
         provenance=provenance,

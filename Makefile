@@ -1,0 +1,41 @@
+# make demo   the whole job on this machine       make test   all tests
+# make lint   what reviewers need not say         make bench  every performance claim
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test lint bench protos clean
+.DEFAULT_GOAL := install
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "==> installing clipcurate and all it needs into $(VENV) (a few minutes the first time)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,train,report,test,dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/python -m demo --output demo-output
+
+test: install
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest
+	@$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+protos: install
+	scripts/protos
+
+clean:
+	rm -rf $(VENV) demo-output .coverage* .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,34 @@
+"""A ledger and counts over a real Redis, with an empty database for every test."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from services.counter.counts import CountStore
+from services.counter.ledger import Ledger
+from services.counter.settings import CounterSettings
+from services.counter.store import Store
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[Store]:
+    """An empty Redis."""
+    store = Store(redis_url)
+    store.redis.flushall()
+    yield store
+    store.redis.close()
+
+
+@pytest.fixture
+def ledger(store: Store) -> Ledger:
+    """A ledger with short leases and no back-off."""
+    settings = CounterSettings(
+        lease_seconds=0.3, backoff_seconds=0.0, max_failures=3, second_opinion_seconds=0.2
+    )
+    return Ledger(store, settings)
+
+
+@pytest.fixture
+def count_store(store: Store) -> CountStore:
+    """The counts of the same Redis."""
+    return CountStore(store)

@@ -1,0 +1,240 @@
+"""The ledger over a real Redis: leases, fences, failures, stages."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from clipcurate.errors import InvalidInputError, LeaseLostError, NotFoundError
+from clipcurate.rpc.v1 import ledger_pb2 as pb
+from services.counter.ledger import Ledger, emission_key
+from services.counter.stages import StageKey
+from services.counter.store import Store, run_prefix
+
+RUN = "run-1"
+MATCH = [pb.STAGE_MATCH]
+
+
+def spec(tasks: int = 3) -> pb.RunSpec:
+    metadata = [pb.MetadataRef(language="all", fingerprint="f", num_entries=10)]
+    return pb.RunSpec(output_url="/nowhere", num_tasks=tasks, metadata=metadata, rule="metaclip1")
+
+
+def balanced(**more: object) -> pb.EmissionSpec:
+    return pb.EmissionSpec(kind=pb.EMISSION_KIND_BALANCED, t=5.0, **more)
+
+
+def match_result(hits: int = 2) -> pb.TaskResult:
+    return pb.TaskResult(match=pb.MatchResult(pairs=10, matched=2, hits={"all": hits}))
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "condition not met in time"
+        time.sleep(0.01)
+
+
+def claim(ledger: Ledger, worker: str = "a", stages: list[int] | None = None) -> pb.Lease:
+    lease = ledger.claim(worker, stages or MATCH)
+    assert lease is not None
+    return lease
+
+
+def states(ledger: Ledger, stage: int = pb.STAGE_MATCH, key: str = "") -> list[str]:
+    return [
+        pb.TaskState.Name(record.state).removeprefix("TASK_STATE_")
+        for records in ledger.tasks(RUN, StageKey(stage, key))
+        for record in records
+    ]
+
+
+def test_every_task_is_handed_out_once(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(5), [balanced()])
+    indexes = {claim(ledger).task.index for _ in range(5)}
+    assert indexes == set(range(5))
+    assert ledger.claim("a", MATCH) is None
+    assert states(ledger) == ["LEASED"] * 5
+
+
+def test_creating_a_run_twice_changes_nothing(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(), [balanced()])
+    claim(ledger)
+    ledger.create(RUN, spec(), [balanced()])
+    assert sorted(states(ledger)) == ["LEASED", "READY", "READY"]
+    assert len(ledger.emissions(RUN)) == 1
+
+
+def test_incomplete_runs_are_refused(ledger: Ledger) -> None:
+    with pytest.raises(InvalidInputError, match="needs an id"):
+        ledger.create("", spec(), [balanced()])
+    with pytest.raises(NotFoundError, match="unknown"):
+        ledger.run("nothing")
+
+
+def test_an_expired_lease_goes_to_another_and_the_first_holder_is_refused(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [balanced()])
+    old = claim(ledger, "sleeper")
+    wait_until(lambda: ledger.claim("other", MATCH))
+    for call in (
+        lambda: ledger.renew(old),
+        lambda: ledger.complete(old, match_result()),
+        lambda: ledger.fail(old, pb.FAILURE_KIND_OTHER, "late"),
+        lambda: ledger.release(old),
+    ):
+        with pytest.raises(LeaseLostError, match="void"):
+            call()
+    (record,) = next(ledger.tasks(RUN, StageKey(pb.STAGE_MATCH)))
+    assert record.worker == "other"
+    assert "sleeper" in record.error
+
+
+def test_a_renewed_lease_does_not_expire(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [balanced()])
+    lease = claim(ledger)
+    end = time.monotonic() + 0.9  # three lease times
+    while time.monotonic() < end:
+        ledger.renew(lease, done=7)
+        assert ledger.claim("other", MATCH) is None
+        time.sleep(0.05)
+    assert ledger.run(RUN).stages[0].units_done == 7
+
+
+def test_tokens_are_never_issued_twice(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [balanced()])
+    tokens = set()
+    for _ in range(20):
+        lease = claim(ledger)
+        tokens.add(lease.token)
+        ledger.release(lease)
+    assert len(tokens) == 20
+
+
+def test_completing_twice_is_harmless_and_counts_once(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [balanced()])
+    lease = claim(ledger)
+    ledger.complete(lease, match_result())
+    ledger.complete(lease, match_result())
+    run = ledger.run(RUN)
+    assert (run.pairs, run.hits) == (10, 2)
+    assert run.stability == pb.STABILITY_COMPLETE
+
+
+def test_failures_back_off_and_then_block_the_run_visibly(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [balanced()])
+    for attempt in range(3):
+        wait_until(lambda: ledger.run(RUN).stages[0].ready)
+        state = ledger.fail(claim(ledger), pb.FAILURE_KIND_OTHER, f"no disk {attempt}")
+    assert state == pb.TASK_STATE_BLOCKED
+    run = ledger.run(RUN)
+    assert run.state == pb.RUN_STATE_BLOCKED
+    assert run.problems[0].error == "no disk 2"
+    ledger.retry(RUN, accept_quarantine=False, include_quarantined=False)
+    assert ledger.run(RUN).state == pb.RUN_STATE_ACTIVE
+    claim(ledger)
+
+
+def test_a_permanent_failure_blocks_at_once(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [balanced()])
+    state = ledger.fail(claim(ledger), pb.FAILURE_KIND_PERMANENT, "no such column")
+    assert state == pb.TASK_STATE_BLOCKED
+
+
+def test_unreadable_input_is_quarantined_when_a_second_worker_sees_it_too(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [balanced()])
+    state = ledger.fail(claim(ledger, "a"), pb.FAILURE_KIND_INPUT, "truncated")
+    assert state == pb.TASK_STATE_READY
+    assert ledger.claim("a", MATCH) is None, "another worker is to look at it first"
+    state = ledger.fail(claim(ledger, "b"), pb.FAILURE_KIND_INPUT, "truncated")
+    assert state == pb.TASK_STATE_QUARANTINED
+    assert states(ledger, pb.STAGE_FREEZE) == ["READY"]
+
+
+def test_a_lone_worker_looks_again_after_a_while(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [balanced()])
+    ledger.fail(claim(ledger), pb.FAILURE_KIND_INPUT, "truncated")
+    found: list[pb.Lease | None] = []
+    wait_until(lambda: found.append(ledger.claim("a", MATCH)) or found[-1])
+    assert ledger.fail(found[-1], pb.FAILURE_KIND_INPUT, "x") == pb.TASK_STATE_QUARANTINED  # type: ignore[arg-type]
+
+
+def test_an_operator_can_accept_a_blocked_input_as_quarantined(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [balanced()])
+    ledger.fail(claim(ledger), pb.FAILURE_KIND_PERMANENT, "gone")
+    ledger.retry(RUN, accept_quarantine=True, include_quarantined=False)
+    assert states(ledger) == ["QUARANTINED"]
+    assert ledger.run(RUN).stability == pb.STABILITY_COMPLETE
+
+
+def test_a_cancelled_run_refuses_its_workers(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(2), [balanced()])
+    lease = claim(ledger)
+    ledger.cancel(RUN)
+    assert ledger.run(RUN).state == pb.RUN_STATE_CANCELLED
+    assert ledger.claim("b", MATCH) is None
+    with pytest.raises(LeaseLostError):
+        ledger.complete(lease, match_result())
+
+
+def test_a_run_goes_through_all_stages(ledger: Ledger) -> None:
+    emission = balanced(train=pb.TrainSpec(preset="tiny"))
+    ledger.create(RUN, spec(2), [emission])
+    key = emission_key(emission)
+    results = {
+        pb.STAGE_MATCH: match_result(),
+        pb.STAGE_FREEZE: pb.TaskResult(freeze=pb.FreezeResult(snapshot_id="s")),
+        pb.STAGE_SCORE: pb.TaskResult(score=pb.ScoreResult()),
+        pb.STAGE_PLAN: pb.TaskResult(plan=pb.PlanResult(num_parts=3)),
+        pb.STAGE_WRITE: pb.TaskResult(write=pb.WriteResult()),
+        pb.STAGE_PUBLISH: pb.TaskResult(publish=pb.PublishResult()),
+        pb.STAGE_TRAIN: pb.TaskResult(train=pb.TrainResult()),
+    }
+    done: list[int] = []
+    while (lease := ledger.claim("a", list(results))) is not None:
+        done.append(lease.task.stage)
+        ledger.complete(lease, results[lease.task.stage])
+    assert done == [1, 1, 2, 3, 3, 4, 5, 5, 5, 6, 7]
+    run = ledger.run(RUN)
+    assert run.state == pb.RUN_STATE_DONE
+    assert run.emissions[0].key == key
+    assert run.emissions[0].HasField("trained")
+
+
+def test_an_emission_added_later_uses_the_same_counts(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [])
+    ledger.complete(claim(ledger), match_result())
+    ledger.complete(claim(ledger, stages=[pb.STAGE_FREEZE]), pb.TaskResult())
+    assert ledger.run(RUN).state == pb.RUN_STATE_DONE
+    ledger.create(RUN, spec(1), [balanced()])
+    assert ledger.run(RUN).state == pb.RUN_STATE_ACTIVE
+    assert ledger.claim("a", MATCH) is None
+    claim(ledger, stages=[pb.STAGE_SCORE])
+
+
+def test_after_redis_was_away_leases_get_one_grace_period(ledger: Ledger, store: Store) -> None:
+    ledger.create(RUN, spec(1), [balanced()])
+    lease = claim(ledger)
+    store.redis.hset(run_prefix(RUN) + "run", "seen", 0)  # as after a long silence
+    wait_until(lambda: store.redis.zscore(run_prefix(RUN) + "leases", "1::0") < time.time() * 1000)
+    assert ledger.claim("other", MATCH) is None, "the lease is over, but its holder gets a chance"
+    ledger.renew(lease)
+    ledger.complete(lease, match_result())
+
+
+def test_scripts_survive_script_flush(ledger: Ledger, store: Store) -> None:
+    ledger.create(RUN, spec(2), [balanced()])
+    claim(ledger)
+    store.redis.script_flush()
+    claim(ledger)
+
+
+def test_the_hand_out_order_is_keyed(ledger: Ledger) -> None:
+    first, second = spec(50), spec(50)
+    first.order_seed, second.order_seed = 1, 2
+    ledger.create("one", first, [])
+    ones = [claim(ledger).task.index for _ in range(50)]
+    ledger.cancel("one")
+    ledger.create("two", second, [])
+    twos = [claim(ledger).task.index for _ in range(50)]
+    assert sorted(ones) == sorted(twos) == list(range(50))
+    assert len({tuple(ones), tuple(twos), tuple(range(50))}) == 3
