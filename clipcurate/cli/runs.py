@@ -101,7 +101,9 @@ def submit(
 
 def list_runs(server: opt.Server = opt.DEFAULT_SERVER) -> None:
     """List the runs that the services know."""
-    table = Table("run", "state", "tasks counted", "pairs", "hits", "emissions published")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("run", "state", "counted", "pairs", "hits", "published"):
+        table.add_column(heading, no_wrap=True)
     with LedgerClient(server) as ledger:
         for run in ledger.list_runs():
             match = next((s for s in run.stages if s.stage == pb.STAGE_MATCH), pb.StageProgress())
@@ -109,10 +111,10 @@ def list_runs(server: opt.Server = opt.DEFAULT_SERVER) -> None:
             table.add_row(
                 run.run_id,
                 _state_name(run),
-                f"{match.done} of {match.total}",
+                f"{match.done}/{match.total}",
                 f"{run.pairs:,}",
                 f"{run.hits:,}",
-                f"{published} of {len(run.emissions)}",
+                f"{published}/{len(run.emissions)}",
             )
     Console().print(table)
 

@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http.server import HTTPServer
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -49,6 +50,7 @@ class Server:
         self._settings = settings
         self._services = list(services)
         self._health = health.HealthServicer()
+        self._metrics: HTTPServer | None = None
         self.stopping = threading.Event()
         self.grpc = grpc.server(
             ThreadPoolExecutor(settings.threads, thread_name_prefix="call"),
@@ -75,6 +77,7 @@ class Server:
         self.stopping.set()
         self.set_ready(False)
         self.grpc.stop(self._settings.drain_seconds if error is None else 0).wait()
+        self.close_metrics()
 
     def start(self) -> str:
         """Listen, and return the bound address.
@@ -107,6 +110,20 @@ class Server:
         threading.Event().wait(self._settings.endpoint_seconds)
 
     @property
+    def metrics_address(self) -> str:
+        """Where metrics are served; empty if nowhere."""
+        if self._metrics is None:
+            return ""
+        return "{}:{}".format(*self._metrics.server_address)
+
+    def close_metrics(self) -> None:
+        """Stop serving metrics."""
+        if self._metrics is not None:
+            self._metrics.shutdown()
+            self._metrics.server_close()
+            self._metrics = None
+
+    @property
     def _name(self) -> str:
         return self._services[0].rpartition(".")[2].lower()
 
@@ -135,7 +152,7 @@ class Server:
         if not port.isdigit():
             raise InvalidInputError(f"metrics_listen {listen!r} is not an address and a port")
         try:
-            start_http_server(int(port), host or "127.0.0.1")
+            self._metrics, _ = start_http_server(int(port), host or "127.0.0.1")
         except OSError as error:
             raise ConflictError(f"{listen}: cannot serve metrics ({error.strerror})") from error
 

@@ -1,4 +1,4 @@
-# ruff: noqa: N802 - gRPC names the methods
+
 """The trainer as a real process: its RPCs, the tasks of a ledger, and SIGTERM."""
 
 import io

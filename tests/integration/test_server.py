@@ -1,0 +1,195 @@
+"""The server bootstrap and the clients, over real sockets."""
+
+import logging
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+import trustme
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+
+from clipcurate.errors import ClipcurateError, ConflictError, InvalidInputError, UnavailableError
+from clipcurate.rpc.clients import MatcherClient, open_channel
+from clipcurate.rpc.server import Server
+from clipcurate.rpc.settings import SecuritySettings, ServiceSettings
+from clipcurate.rpc.v1 import matcher_pb2, matcher_pb2_grpc
+
+NAME = "clipcurate.v1.Matcher"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Faulty(matcher_pb2_grpc.MatcherServicer):
+    """Fails in every way that a service can fail."""
+
+    def MatchBatch(self, request: matcher_pb2.MatchBatchRequest, context: object) -> object:
+        raise InvalidInputError("a text names the remedy")
+
+    def ListMetadata(self, request: matcher_pb2.ListMetadataRequest, context: object) -> object:
+        raise RuntimeError("a secret that must not travel")
+
+    def MatchStream(self, requests: Iterator[object], context: object) -> Iterator[object]:
+        yield matcher_pb2.MatchStreamResponse(batch_id=7, hits={"row_offsets": [0]})
+        raise InvalidInputError("in the middle of a stream")
+
+
+def serve(settings: ServiceSettings) -> tuple[Server, str]:
+    server = Server(settings, [NAME])
+    matcher_pb2_grpc.add_MatcherServicer_to_server(Faulty(), server.grpc)
+    return server, server.start()
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[Server, str]]:
+    server, address = serve(ServiceSettings(drain_seconds=1.0))
+    yield server, address
+    server.grpc.stop(None).wait()
+
+
+def health(address: str, service: str = NAME) -> int:
+    with open_channel(address) as channel:
+        request = health_pb2.HealthCheckRequest(service=service)
+        return health_pb2_grpc.HealthStub(channel).Check(request, timeout=5).status
+
+
+def test_health_is_not_serving_until_ready_and_again_when_stopping(
+    server: tuple[Server, str],
+) -> None:
+    running, address = server
+    assert health(address) == health(address, "") == NOT_SERVING
+    running.set_ready(True)
+    assert health(address) == health(address, "") == SERVING
+    running.stopping.set()
+    running.wait()
+    assert health(address) == NOT_SERVING
+    running.set_ready(True)
+    assert health(address) == NOT_SERVING
+
+
+def test_reflection_lists_the_services(server: tuple[Server, str]) -> None:
+    with open_channel(server[1]) as channel:
+        found = ProtoReflectionDescriptorDatabase(channel).get_services()
+    assert {NAME, "grpc.health.v1.Health"} <= set(found)
+
+
+def test_reflection_can_be_off() -> None:
+    server, address = serve(ServiceSettings(reflection=False))
+    with open_channel(address) as channel, pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
+        list(ProtoReflectionDescriptorDatabase(channel).get_services())
+    server.grpc.stop(None).wait()
+
+
+def test_our_errors_arrive_as_they_were_raised(server: tuple[Server, str]) -> None:
+    with MatcherClient(server[1]) as client:
+        with pytest.raises(InvalidInputError, match=r"^a text names the remedy$"):
+            client.match_batch(["x"])
+        replies = client.match_stream([["x"]])
+        assert len(next(replies)) == 0
+        with pytest.raises(InvalidInputError, match="in the middle"):
+            next(replies)
+
+
+def test_a_defect_is_logged_and_does_not_travel(
+    server: tuple[Server, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    with MatcherClient(server[1]) as client:
+        with pytest.raises(ClipcurateError) as caught:
+            client.list_metadata()
+    assert "secret" not in str(caught.value)
+    assert "INTERNAL" in str(caught.value)
+    assert "secret" in caplog.text
+
+
+def test_a_port_in_use_is_said(server: tuple[Server, str]) -> None:
+    with pytest.raises(ConflictError, match="in use"):
+        serve(ServiceSettings(listen=server[1]))
+
+
+def test_a_service_that_is_not_there_is_unavailable() -> None:
+    with (
+        MatcherClient("127.0.0.1:1") as client,
+        pytest.raises(UnavailableError, match=r"is the service up\?"),
+    ):
+        client.list_metadata()
+
+
+def test_metrics_count_calls() -> None:
+    server, address = serve(ServiceSettings(metrics_listen="127.0.0.1:0"))
+    with MatcherClient(address) as client, pytest.raises(InvalidInputError):
+        client.match_batch(["x"])
+    url = f"http://{server.metrics_address}/metrics"
+    with urllib.request.urlopen(url, timeout=5) as response:
+        text = response.read().decode()
+    method = 'method="/clipcurate.v1.Matcher/MatchBatch"'
+    assert f'clipcurate_grpc_calls_total{{code="INVALID_ARGUMENT",{method}}}' in text
+    assert f"clipcurate_grpc_call_seconds_count{{{method}}}" in text
+    server.close_metrics()
+    server.grpc.stop(None).wait()
+
+
+def test_a_metrics_port_in_use_is_said() -> None:
+    server, _ = serve(ServiceSettings(metrics_listen="127.0.0.1:0"))
+    with pytest.raises(ConflictError, match="cannot serve metrics"):
+        serve(ServiceSettings(metrics_listen=server.metrics_address))
+    server.close_metrics()
+    server.grpc.stop(None).wait()
+
+
+def test_calls_in_flight_end_before_the_server_does() -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    class Slow(matcher_pb2_grpc.MatcherServicer):
+        def ListMetadata(self, request: object, context: object) -> object:
+            entered.set()
+            leave.wait(5)
+            return matcher_pb2.ListMetadataResponse()
+
+    replies: list[object] = []
+    server = Server(ServiceSettings(drain_seconds=5.0), [NAME])
+    matcher_pb2_grpc.add_MatcherServicer_to_server(Slow(), server.grpc)
+    with MatcherClient(server.start()) as client:
+        calling = threading.Thread(target=lambda: replies.append(client.list_metadata()))
+        calling.start()
+        assert entered.wait(5)
+        closing = threading.Thread(target=lambda: server.__exit__(None, None, None))
+        closing.start()
+        leave.set()
+        closing.join()
+        calling.join()
+    assert replies == [[]]
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> dict[str, Path]:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    paths = {name: tmp_path / f"{name}.pem" for name in ("authority", "certificate", "key")}
+    authority.cert_pem.write_to_path(paths["authority"])
+    issued.cert_chain_pems[0].write_to_path(paths["certificate"])
+    issued.private_key_pem.write_to_path(paths["key"])
+    return paths
+
+
+def test_mutual_tls_lets_in_who_has_a_certificate(certificates: dict[str, Path]) -> None:
+    files = {f"tls_{name}": path for name, path in certificates.items()}
+    server, address = serve(ServiceSettings(**files))
+    with MatcherClient(address, SecuritySettings(**files)) as client:
+        with pytest.raises(InvalidInputError, match="names the remedy"):
+            client.match_batch(["x"])
+    anonymous = SecuritySettings(tls_authority=certificates["authority"])
+    for security in (None, anonymous):
+        with MatcherClient(address, security) as client, pytest.raises(UnavailableError):
+            client.match_batch(["x"])
+    server.grpc.stop(None).wait()
+
+
+def test_a_certificate_without_its_key_is_refused(certificates: dict[str, Path]) -> None:
+    with pytest.raises(InvalidInputError, match="both a certificate and a key"):
+        serve(ServiceSettings(tls_certificate=certificates["certificate"]))
