@@ -12,8 +12,8 @@ from clipcurate.errors import InvalidInputError
 
 
 def tail_share_of(counts: npt.NDArray[np.int64], t: float) -> float:
-    """Return Σ c_e over entries with c_e < t, over Σ c_e. Raises InvalidInputError if all are 0."""
-    return float(counts[counts < t].sum() / _total(counts))
+    """Return Σ c_e over entries with c_e < t, over Σ c_e; 0 if every count is 0."""
+    return float(counts[counts < t].sum() / max(int(counts.sum()), 1))
 
 
 def threshold_for(counts: npt.NDArray[np.int64], tail_share: float) -> float:
@@ -27,14 +27,10 @@ def threshold_for(counts: npt.NDArray[np.int64], tail_share: float) -> float:
     """
     if not 0 < tail_share < 1:
         raise InvalidInputError(f"a tail share lies between 0 and 1, not {tail_share}")
+    if not counts.any():
+        raise InvalidInputError("no entry matches any text: every count is 0")
     ordered = np.sort(counts)
-    shares = np.cumsum(ordered) / _total(counts)
+    shares = np.cumsum(ordered) / counts.sum()
     nearest = ordered[np.abs(shares - tail_share).argmin()]
     return float(nearest if nearest > 0 else ordered[ordered > 0][0])
 
-
-def _total(counts: npt.NDArray[np.int64]) -> int:
-    total = int(counts.sum())
-    if total == 0:
-        raise InvalidInputError("no entry matches any text: every count is 0")
-    return total

@@ -75,14 +75,19 @@ class Ledger:
 
     def advance(self, run_id: str) -> None:
         """Open every stage that is due. Idempotent, and safe to interrupt anywhere."""
+        while self._open_due(run_id):  # a stage without tasks makes its successor due at once
+            pass
+
+    def _open_due(self, run_id: str) -> bool:
+        """Open what is due now; say whether that was anything."""
         spec = self.spec(run_id)
         opened = self._opened(run_id)
         tallies = self.tallies(run_id)
-        for key, total in due_stages(
-            spec, self.emissions(run_id), tallies, self._num_parts(run_id, tallies)
-        ):
-            if opened.get(str(key), -1) != total:
-                self._open(run_id, key, total, spec.order_seed)
+        due = due_stages(spec, self.emissions(run_id), tallies, self._num_parts(run_id, tallies))
+        missing = [(key, total) for key, total in due if opened.get(str(key), -1) != total]
+        for key, total in missing:
+            self._open(run_id, key, total, spec.order_seed)
+        return bool(missing)
 
     def claim(self, worker: str, stages: Sequence[int]) -> pb.Lease | None:
         """Hand out a task of an active run, oldest run first, or None."""

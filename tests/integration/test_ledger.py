@@ -200,6 +200,14 @@ def test_a_run_goes_through_all_stages(ledger: Ledger) -> None:
     assert run.emissions[0].HasField("trained")
 
 
+def test_an_emission_without_parts_is_published_all_the_same(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [balanced()])
+    results = [match_result(), *[pb.TaskResult()] * 2, pb.TaskResult(plan=pb.PlanResult())]
+    for result in [*results, pb.TaskResult(publish=pb.PublishResult())]:
+        ledger.complete(claim(ledger, stages=list(range(1, 8))), result)
+    assert ledger.run(RUN).state == pb.RUN_STATE_DONE
+
+
 def test_an_emission_added_later_uses_the_same_counts(ledger: Ledger) -> None:
     ledger.create(RUN, spec(1), [])
     ledger.complete(claim(ledger), match_result())
