@@ -32,8 +32,8 @@ FULL = DemoConfig(
     eval_per_class=20,
     seed=0,
     tail_share=0.06,
-    seen_pairs=50_000,
-    learning_rate=1e-3,
+    seen_pairs=75_000,
+    learning_rate=7e-4,
 )
 """What `make demo` runs."""
 
@@ -44,7 +44,7 @@ QUICK = DemoConfig(
     eval_per_class=4,
     seed=0,
     tail_share=0.06,
-    seen_pairs=2_000,
-    learning_rate=1e-3,
+    seen_pairs=1_280,
+    learning_rate=7e-4,
 )
 """What `--quick` runs: the same path, too short to learn anything."""
