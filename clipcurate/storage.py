@@ -17,7 +17,7 @@ import fsspec
 import fsspec.core
 from fsspec.implementations.local import LocalFileSystem
 
-from clipcurate.errors import NotFoundError, StorageError
+from clipcurate.errors import InvalidInputError, NotFoundError, StorageError
 from clipcurate.hashing import hash_bytes, hash_file
 
 
@@ -36,9 +36,21 @@ def filesystem(url: str) -> tuple[Any, str]:
     return fs, str(path)
 
 
+def locate(url: str) -> tuple[Any, str]:
+    """As `filesystem`, for URLs that users give.
+
+    Raises:
+        InvalidInputError: a scheme that nobody knows, or whose driver is not installed.
+    """
+    try:
+        return filesystem(url)
+    except (ValueError, ImportError) as error:
+        raise InvalidInputError(f"{url}: {error}; is the URL right?") from error
+
+
 def is_local(url: str) -> bool:
-    """Say whether `url` names a file of this machine."""
-    return isinstance(filesystem(url)[0], LocalFileSystem)
+    """Say whether `url` names a file of this machine. Raises InvalidInputError."""
+    return isinstance(locate(url)[0], LocalFileSystem)
 
 
 def join(url: str, *names: str) -> str:
@@ -47,8 +59,8 @@ def join(url: str, *names: str) -> str:
 
 
 def exists(url: str) -> bool:
-    """Say whether an object exists at `url`."""
-    fs, path = filesystem(url)
+    """Say whether an object exists at `url`. Raises InvalidInputError."""
+    fs, path = locate(url)
     return bool(fs.exists(path))
 
 
@@ -58,12 +70,17 @@ def open_read(url: str) -> Iterator[BinaryIO]:
 
     Raises:
         NotFoundError: there is no such object.
+        StorageError: it is a folder, or the storage refuses to read it.
+        InvalidInputError: a scheme that nobody knows.
     """
-    fs, path = filesystem(url)
+    fs, path = locate(url)
     try:
         file = fs.open(path, "rb")
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(f"{url}: no such file") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(f"{url}: cannot read ({reason}); check the path and access") from error
     with file:
         yield cast(BinaryIO, file)
 

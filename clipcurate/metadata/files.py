@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable
 
@@ -15,6 +16,16 @@ from clipcurate.metadata.entries import Metadata
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _COLUMNS = ("entry", "text", "metadata")
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a JSON escape can name one, UTF-8 cannot
+_BROKEN = (
+    MetadataError,
+    EOFError,
+    zlib.error,
+    OSError,
+    ValueError,
+    RecursionError,
+    pa.ArrowException,
+)
 
 
 def load(url: str, *, dedupe: bool = False) -> Metadata:
@@ -35,7 +46,7 @@ def load(url: str, *, dedupe: bool = False) -> Metadata:
             content = gzip.decompress(content)
         entries = _parser(url.removesuffix(".gz"))(content)
         return Metadata.from_entries(entries, dedupe=dedupe)
-    except (MetadataError, EOFError, zlib.error, OSError, ValueError, pa.ArrowException) as error:
+    except _BROKEN as error:
         raise MetadataError(f"{url}: {error}") from error
 
 
@@ -55,6 +66,8 @@ def _parse_json(content: bytes) -> list[str]:
     for position, entry in enumerate(value):
         if not isinstance(entry, str):
             raise MetadataError(f"entry {position} is {_json_kind(entry)}, not a string")
+        if _HALF_CHARACTER.search(entry):
+            raise MetadataError(f"entry {position} holds half a character: {entry!r}")
     return value
 
 
@@ -64,8 +77,8 @@ def _json_kind(value: object) -> str:
 
 
 def _parse_lines(content: bytes) -> list[str]:
-    """One entry a line; only the line ends are cut, spaces belong to the entry."""
-    lines = content.decode().split("\n")
+    """One entry a line; only line ends and a byte order mark are cut, spaces belong to entries."""
+    lines = content.decode("utf-8-sig").split("\n")
     if lines[-1] == "":
         lines.pop()
     return [line.removesuffix("\r") for line in lines]
@@ -73,7 +86,11 @@ def _parse_lines(content: bytes) -> list[str]:
 
 def _parse_parquet(content: bytes) -> list[str]:
     table = pq.read_table(io.BytesIO(content))
-    names = [name for name in _COLUMNS if name in table.column_names] or table.column_names
+    names = [name for name in _COLUMNS if name in table.column_names][:1] or table.column_names
+    if len(names) != 1:
+        raise MetadataError(
+            f"which column holds the entries? Name it {_COLUMNS[0]!r}; there are: {names}"
+        )
     column = table[names[0]]
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         raise MetadataError(f"column {names[0]!r} holds {column.type}, not strings")

@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipcurate.hashing import (
+    CHUNK,
+    canonical_json,
+    halves_to_hex,
+    hash_bytes,
+    hash_file,
+    hash_json,
+    hash_pairs,
+    hex_to_halves,
+)
+
+
+def test_canonical_json_sorts_keys_and_keeps_unicode() -> None:
+    assert canonical_json({"b": [1, None], "a": "é"}) == '{"a":"é","b":[1,null]}'.encode()
+
+
+def test_hash_json_is_the_hash_of_the_canonical_form() -> None:
+    assert (
+        hash_json({"b": 1, "a": 2}) == hash_json({"a": 2, "b": 1}) == hash_bytes(b'{"a":2,"b":1}')
+    )
+    assert hash_json([1, 2]) != hash_json([2, 1])
+
+
+def test_the_published_value_of_nothing() -> None:
+    assert hash_bytes() == "99aa06d3014798d86001c324468d497f"
+
+
+def test_hash_bytes_concatenates() -> None:
+    assert hash_bytes(b"ab", b"", b"c") == xxhash.xxh3_128_hexdigest(b"abc")
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, 2 * CHUNK + 3])
+def test_hash_file_equals_hash_bytes(tmp_path: Path, size: int) -> None:
+    content = bytes(range(256)) * (size // 256 + 1)
+    path = tmp_path / "file"
+    path.write_bytes(content[:size])
+    assert hash_file(path) == hash_bytes(content[:size])
+
+
+@given(st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=40)), max_size=5))
+def test_hash_pairs_by_hand(pairs: list[tuple[bytes, bytes]]) -> None:
+    halves = hash_pairs([first for first, _ in pairs], [second for _, second in pairs])
+    expected = [xxhash.xxh3_128_hexdigest(first + b"\0" + second) for first, second in pairs]
+    assert halves.shape == (len(pairs), 2)
+    assert halves.dtype == np.uint64
+    assert [f"{int(high):016x}{int(low):016x}" for high, low in halves] == expected
+
+
+def test_hash_pairs_refuses_unequal_lengths() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        hash_pairs([b"a", b"b"], [b"c"])
+
+
+@given(st.lists(st.integers(0, 2**128 - 1), max_size=20))
+def test_hex_and_halves_are_inverse_and_keep_the_order(values: list[int]) -> None:
+    digits = [f"{value:032x}" for value in sorted(values)]
+    halves = hex_to_halves(digits)
+    assert halves_to_hex(halves) == digits
+    assert halves.tolist() == sorted(halves.tolist())
