@@ -30,7 +30,7 @@ class AhoCorasick:
         return Matches(offsets, _flatten(rows, int(offsets[-1])))
 
     def _match_one(self, text: str | None) -> Sequence[int]:
-        if text is None:
+        if text is None or not self._ids:
             return ()
         words = {word for _, word in self._automaton.iter(spaced_text(text))}
         return sorted(entry_id for word in words for entry_id in self._ids[word])

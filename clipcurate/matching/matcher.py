@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from clipcurate.errors import InvalidInputError
+from clipcurate.errors import InvalidInputError, NotFoundError
 from clipcurate.matching.aho_corasick import AhoCorasick
 from clipcurate.matching.matches import Matches
 from clipcurate.metadata import Metadata
@@ -86,12 +86,15 @@ class Matcher:
         """Read what `save` wrote.
 
         Raises:
+            NotFoundError: no such file.
             InvalidInputError: the file is not a matcher of a version that this code reads.
         """
         try:
             with pa.memory_map(str(path)) as source:
                 table = pa.ipc.open_file(source).read_all()
             header: dict[str, Any] = json.loads(table.schema.metadata[b"clipcurate"])
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{path}: no such file") from error
         except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
             raise InvalidInputError(f"{path}: not a saved matcher ({error})") from error
         if header["format"] != FORMAT:
