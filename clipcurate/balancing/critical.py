@@ -62,6 +62,9 @@ def keep_probability(
 
 
 def _hit_counts(matches: Matches, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    highest = int(matches.entry_ids.max(initial=0))
+    if len(matches.entry_ids) and highest >= len(counts):
+        raise InvalidInputError(f"entry {highest} is matched but there are {len(counts)} counts")
     hit_counts = counts[matches.entry_ids].astype(np.float64)
     if len(hit_counts) and hit_counts.min() < 1:
         entry = int(matches.entry_ids[int(hit_counts.argmin())])
@@ -80,9 +83,12 @@ def _miss(counts, t):  # type: ignore[no-untyped-def] # pragma: no cover - compi
     return miss
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def _newton(counts, keep):  # type: ignore[no-untyped-def] # pragma: no cover - compiled
-    """Approach the root of miss(t) = keep from below: miss is convex and falls."""
+    """Approach the root of miss(t) = keep from below: miss is convex and falls.
+
+    Rounding can put t on the lowest count already; then the step is not a number, and t stays.
+    """
     inverse, low = 0.0, counts[0]
     for c in counts:
         inverse += 1.0 / c

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipcurate.balancing import tail_share_of, threshold_for
+from clipcurate.errors import InvalidInputError
+
+COUNTS = st.lists(st.integers(0, 1000), min_size=1, max_size=12).filter(any)
+
+
+def test_the_two_directions_are_not_inverse() -> None:
+    """MetaCLIP's own example of it: cumulative shares .05, .2, .5, 1; .15 is nearest to .2."""
+    counts = np.array([10, 3, 1, 6])
+    assert threshold_for(counts, 0.15) == 3
+    assert tail_share_of(counts, 3) == 0.05
+
+
+def test_the_tail_is_strict() -> None:
+    counts = np.array([1, 3, 3, 13])
+    assert tail_share_of(counts, 3) == 1 / 20
+    assert tail_share_of(counts, 3.5) == 7 / 20
+    assert tail_share_of(counts, 1) == 0
+    assert tail_share_of(counts, 14) == 1
+
+
+def test_zero_is_never_a_threshold() -> None:
+    """Where no text matches most entries, the reference's nearest share is theirs, and t = 0."""
+    counts = np.array([0, 0, 0, 50, 1000])
+    assert threshold_for(counts, 0.01) == 50
+    assert threshold_for(counts, 0.06) == 50
+
+
+def test_a_tie_goes_to_the_lower_count() -> None:
+    assert threshold_for(np.array([2, 2, 4]), 0.375) == 2  # shares .25, .5, 1
+    assert threshold_for(np.array([2, 6]), 0.625) == 2  # .25 and 1 are equally near
+
+
+@given(COUNTS, st.floats(0, 2000))
+def test_share_by_brute_force(counts: list[int], t: float) -> None:
+    expected = sum(c for c in counts if c < t) / sum(counts)
+    assert tail_share_of(np.array(counts), t) == expected
+
+
+@given(COUNTS, st.floats(0.001, 0.999))
+def test_threshold_by_brute_force(counts: list[int], share: float) -> None:
+    """As MetaCLIP's p_to_t, but that a threshold of 0 becomes the smallest count."""
+    ordered = sorted(counts)
+    distances = [abs(sum(ordered[: i + 1]) / sum(counts) - share) for i in range(len(ordered))]
+    nearest = ordered[distances.index(min(distances))]
+    assert threshold_for(np.array(counts), share) == (nearest or min(filter(None, counts)))
+
+
+@given(COUNTS, st.floats(0.001, 0.999))
+def test_round_trip_is_off_by_one_entrys_ties_at_most(counts: list[int], share: float) -> None:
+    """What the nearest convention promises: t's strict share and inclusive share enclose p."""
+    array = np.array(counts)
+    t = threshold_for(array, share)
+    largest = max(counts) / sum(counts)
+    below, up_to = tail_share_of(array, t), tail_share_of(array, t + 1)
+    assert below - largest <= share <= up_to + largest
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_impossible_shares_are_refused(share: float) -> None:
+    with pytest.raises(InvalidInputError, match="between 0 and 1"):
+        threshold_for(np.array([1]), share)
+
+
+def test_without_any_count() -> None:
+    nothing = np.zeros(3, np.int64)
+    assert tail_share_of(nothing, 5) == 0
+    with pytest.raises(InvalidInputError, match="every count is 0"):
+        threshold_for(nothing, 0.06)
