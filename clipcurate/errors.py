@@ -23,7 +23,8 @@ class PoolError(ClipcurateError):
 class UnreadableInputError(PoolError):
     """An input's bytes cannot be read as its format (say, a truncated parquet file).
 
-    A task that fails so on two workers is quarantined: its rows are listed as unknown.
+    A match task that fails so twice (on another worker, if there is one) is quarantined: its rows
+    are listed as unknown.
     """
 
 

@@ -18,8 +18,9 @@ from clipcurate.datasets.emission import EmissionRequest, Scored, resolve_cuts, 
 from clipcurate.datasets.run_record import FrozenRun
 from clipcurate.datasets.verify import verify_dataset
 from clipcurate.errors import InvalidInputError
-from clipcurate.matching import Matcher, Matches
+from clipcurate.matching import ENGINES, RULES, Matcher, Matches
 from clipcurate.rpc.clients import MatcherClient
+from clipcurate.rpc.settings import SecuritySettings
 
 BATCH_LINES = 4096
 TOP_ENTRIES = 20
@@ -41,7 +42,9 @@ def match(
     if bool(metadata) == bool(server):
         raise InvalidInputError("give either --metadata FILE or --server ADDRESS")
     if server:
-        with MatcherClient(server) as client:
+        if dedupe or (rule, engine) != (RULES[0], next(iter(ENGINES))):
+            raise InvalidInputError("--rule, --engine and --dedupe are the server's to choose")
+        with MatcherClient(server, SecuritySettings()) as client:
             for texts in _batches():
                 matches, names = client.match_batch(texts, fingerprint, include_entries=True)
                 _print_hits(texts, matches, names)

@@ -20,7 +20,10 @@ MetadataFile = Annotated[
     str, typer.Option("--metadata", help="Entries: JSON list, text lines or parquet; also .gz.")
 ]
 Output = Annotated[str, typer.Option("--output", help="Folder (or fsspec URL) for everything.")]
-Threshold = Annotated[float | None, typer.Option("--t", help="Keep entries' first t texts.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option("--t", help="Keep a text of an entry with count c with probability min(1, t/c)."),
+]
 Size = Annotated[int | None, typer.Option("--size", help="Keep exactly so many pairs.")]
 TailShare = Annotated[
     float | None,
@@ -79,8 +82,14 @@ def emission_requests(
     if kinds == ["none"]:
         kinds = []
     targets = {"t": t, "size": size, "tail_share": tail_share}
-    if "balanced" not in kinds and any(value is not None for value in targets.values()):
+    given = [name for name, value in targets.items() if value is not None]
+    if "balanced" not in kinds and given:
         raise InvalidInputError("--t, --size and --tail-share go with --emit balanced")
+    if "balanced" in kinds and len(given) != 1:
+        raise InvalidInputError(
+            "a balanced dataset needs exactly one of --t, --size and --tail-share; `--emit none` "
+            "counts first, then `clipcurate plan` compares"
+        )
     return [
         EmissionRequest(_kind(kind), **(targets if kind == "balanced" else {}), **common)  # type: ignore[arg-type]
         for kind in kinds

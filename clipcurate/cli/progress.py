@@ -1,5 +1,6 @@
 """A run's progress and its outcome, for people."""
 
+import json
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -67,22 +68,25 @@ def _note(stage: pb.StageProgress) -> str:
     return ", ".join(notes)
 
 
+def say(console: Console, text: str, *, markup: bool = True) -> None:
+    """Print one line that stays one line when it is piped or copied."""
+    console.print(text, highlight=False, soft_wrap=True, markup=markup)
+
+
 def show_problems(run: pb.Run, console: Console) -> None:
     """Print blocked and quarantined tasks with their reasons."""
     for record in run.problems:
         blocked = record.state == pb.TASK_STATE_BLOCKED
         label = "[red]blocked[/red]" if blocked else "[yellow]quarantined[/yellow]"
         stage = STAGE_NAMES[record.task.stage]
-        console.print(f"{label} {stage}, task {record.task.index}:", highlight=False)
-        console.print(f"  {record.error}", highlight=False, markup=False)
+        say(console, f"{label} {stage}, task {record.task.index}:")
+        say(console, f"  {record.error}", markup=False)
 
 
 def show_outcome(run: pb.Run, console: Console) -> None:
     """Print what became of every pair, per emission, and where the datasets lie."""
     show_problems(run, console)
-    console.print(
-        f"run {run.run_id}: {run.pairs:,} pairs, {run.hits:,} hits counted", highlight=False
-    )
+    say(console, f"run {run.run_id}: {run.pairs:,} pairs, {run.hits:,} hits counted")
     published = [emission for emission in run.emissions if emission.HasField("published")]
     if not published:
         return
@@ -105,13 +109,34 @@ def _show_dataset(emission: pb.Emission, console: Console) -> None:
     kind = KIND_NAMES[emission.spec.kind]
     cuts = ", ".join(f"t = {cut['t']:g}" for cut in found.cuts.values())
     expected = f"expected {found.expected_size:,.0f} ± {found.size_deviation:,.0f}"
-    console.print(f"[bold]{kind}[/bold] {emission.plan.dataset_url}", highlight=False)
-    console.print(f"  dataset hash {found.dataset_hash}", highlight=False)
+    say(console, f"[bold]{kind}[/bold] {emission.plan.dataset_url}")
+    say(console, f"  dataset hash {found.dataset_hash}")
     if cuts:
-        console.print(f"  {cuts}, {expected}, kept {found.totals.kept:,}", highlight=False)
+        say(console, f"  {cuts}, {expected}, kept {found.totals.kept:,}")
     if found.repeated_uids:
         note = "kept pairs repeat the uid of another one (same image and text)"
-        console.print(f"  [yellow]{found.repeated_uids:,}[/yellow] {note}", highlight=False)
+        say(console, f"  [yellow]{found.repeated_uids:,}[/yellow] {note}")
     if emission.HasField("trained"):
-        console.print(f"  trained: {emission.trained.output_url}", highlight=False)
-        console.print(f"  {emission.trained.summary_json}", highlight=False, markup=False)
+        _show_training(emission.trained, console)
+
+
+def _show_training(trained: pb.TrainResult, console: Console) -> None:
+    """Print where a model lies and what it can do, beside what guessing would give."""
+    summary = json.loads(trained.summary_json)
+    say(console, f"  [bold]trained[/bold] {trained.output_url}")
+    say(console, f"  {summary['seen_pairs']:,} seen pairs, loss {summary['loss']:.4f}")
+    evaluation = summary["evaluation"]
+    for direction in ("image_to_text", "text_to_image"):
+        figures = evaluation["retrieval"][direction]
+        recalls = [
+            f"R@{k} {figures[f'r@{k}']:.1%} (chance {figures[f'chance@{k}']:.1%})"
+            for k in (1, 5, 10)
+        ]
+        say(console, f"  {direction.replace('_', ' ')}: {', '.join(recalls)}")
+    if zero_shot := evaluation.get("zero_shot"):
+        groups = "".join(f", {name} {value:.1%}" for name, value in zero_shot["groups"].items())
+        say(
+            console,
+            f"  zero-shot: {zero_shot['macro']:.1%} mean per class{groups}"
+            f" (chance {zero_shot['chance']:.1%})",
+        )

@@ -11,7 +11,7 @@ from rich.console import Console
 from clipcurate import storage
 from clipcurate.cli import options as opt
 from clipcurate.cli.local import StackOptions, local_stack
-from clipcurate.cli.progress import follow, show_outcome
+from clipcurate.cli.progress import follow, say, show_outcome
 from clipcurate.cli.submission import Submission, prepare
 from clipcurate.errors import ClipcurateError, ConflictError, InvalidInputError, UnavailableError
 from clipcurate.pools import Columns
@@ -47,6 +47,7 @@ def run(
     train_set: opt.TrainSet = None,
     eval_url: opt.EvalUrl = "",
     resume: bool = typer.Option(False, "--resume", help="Go on with the unfinished run."),
+    abandon: bool = typer.Option(False, "--abandon", help="Forget the unfinished run's datasets."),
     redis: opt.RedisUrl = "",
     state: opt.State = None,
     task_rows: opt.TaskRows = 1_000_000,
@@ -55,7 +56,7 @@ def run(
 ) -> None:
     """Match, count, balance and emit a pool on this machine; train on it if asked.
 
-    Ctrl-C leaves a run that --resume continues. The last line on stdout is each dataset's folder.
+    Ctrl-C leaves a run that --resume continues. Prints the folder of each dataset to stdout.
     """
     folder = opt.state_folder(state, output)
     saved = storage.join(str(folder), SUBMISSION)
@@ -63,12 +64,13 @@ def run(
     if resume:
         submission = _resumed(submission, output)
     else:
-        _refuse_unfinished(submission, output)
+        if not abandon:
+            _refuse_unfinished(submission, output)
         _require(pool, metadata)
         columns = Columns(text_column, url_column, key_column, uid_column, lang_column)
         emissions = opt.emission_requests(emit, t, size, tail_share, seed, round, part_bytes)
         training = opt.train_request(train, train_set, eval_url)
-        console.print("planning the pool", highlight=False)
+        say(console, "planning the pool")
         request = opt.run_request(
             pool, columns, metadata, dedupe, output,
             rule=rule, engine=engine, task_rows=task_rows, order_seed=order_seed,
@@ -82,9 +84,7 @@ def run(
 
 def _execute(submission: Submission, stack_options: StackOptions, resume: bool) -> pb.Run:
     """Start the system, watch the run to its end, stop the system."""
-    console.print(
-        f"run {submission.run_id}; logs in {stack_options.state / 'logs'}", highlight=False
-    )
+    say(console, f"run {submission.run_id}; logs in {stack_options.state / 'logs'}")
     with (
         _interruptible(),
         local_stack(stack_options) as stack,
@@ -115,15 +115,19 @@ def _updates(ledger: LedgerClient, submission: Submission) -> Iterator[pb.Run]:
 
 def _finish(run: pb.Run, submission: Submission, saved: str) -> None:
     show_outcome(run, console)
-    if run.state != pb.RUN_STATE_DONE:
+    wanted = [emission for emission in run.emissions if emission.spec in submission.emissions]
+    frozen = any(s.stage == pb.STAGE_FREEZE and s.done for s in run.stages)
+    if not frozen or not all(_complete(emission) for emission in wanted):
         state = pb.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()
-        console.print(f"[red]the run is {state}[/red]: mend the cause, then add --resume")
+        say(console, f"[red]the run is {state}[/red]: mend the cause, then add --resume")
         raise typer.Exit(1)
     submission.with_finished().save(saved)
-    wanted = list(submission.emissions)
-    for emission in run.emissions:
-        if emission.spec in wanted:
-            print(emission.plan.dataset_url)
+    for emission in wanted:
+        print(emission.plan.dataset_url)
+
+
+def _complete(emission: pb.Emission) -> bool:
+    return emission.HasField("trained" if emission.spec.train.preset else "published")
 
 
 def _resumed(submission: Submission | None, output: str) -> Submission:
@@ -135,8 +139,7 @@ def _resumed(submission: Submission | None, output: str) -> Submission:
 def _refuse_unfinished(submission: Submission | None, output: str) -> None:
     if submission is not None and not submission.finished:
         raise ConflictError(
-            f"{output}: an unfinished run is here; add --resume to go on with it, or take another "
-            "--output"
+            f"{output}: an unfinished run is here; --resume goes on with it, --abandon forgets it"
         )
 
 

@@ -11,10 +11,11 @@ from rich.table import Table
 
 from clipcurate.cli import options as opt
 from clipcurate.cli.local import StackOptions, local_stack
-from clipcurate.cli.progress import follow, show_outcome, show_problems
+from clipcurate.cli.progress import follow, say, show_outcome, show_problems
 from clipcurate.cli.submission import prepare
 from clipcurate.pools import Columns
 from clipcurate.rpc.clients import LedgerClient
+from clipcurate.rpc.settings import SecuritySettings
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
 console = Console(stderr=True)
@@ -51,8 +52,8 @@ def up(
         signal.signal(number, lambda *_: stopping.set())
     with local_stack(options) as stack:
         for name, address in stack.addresses.items():
-            console.print(f"{name:12} {address}", highlight=False)
-        console.print("ready; Ctrl-C stops everything", highlight=False)
+            say(console, f"{name:12} {address}")
+        say(console, "ready; Ctrl-C stops everything")
         stopping.wait()
 
 
@@ -94,7 +95,7 @@ def submit(
         rule=rule, engine=engine, task_rows=task_rows, order_seed=order_seed,
     )  # fmt: skip
     submission = prepare(request, emissions, training)
-    with LedgerClient(server) as ledger:
+    with LedgerClient(server, SecuritySettings()) as ledger:
         ledger.create_run(submission.run_id, submission.spec, submission.emissions)
     print(submission.run_id)
 
@@ -104,7 +105,7 @@ def list_runs(server: opt.Server = opt.DEFAULT_SERVER) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("run", "state", "counted", "pairs", "hits", "published"):
         table.add_column(heading, no_wrap=True)
-    with LedgerClient(server) as ledger:
+    with LedgerClient(server, SecuritySettings()) as ledger:
         for run in ledger.list_runs():
             match = next((s for s in run.stages if s.stage == pb.STAGE_MATCH), pb.StageProgress())
             published = sum(emission.HasField("published") for emission in run.emissions)
@@ -121,7 +122,7 @@ def list_runs(server: opt.Server = opt.DEFAULT_SERVER) -> None:
 
 def watch(run_id: RunId, server: opt.Server = opt.DEFAULT_SERVER) -> None:
     """Show a run's progress until it has ended; exit status 0 if it is done."""
-    with LedgerClient(server) as ledger:
+    with LedgerClient(server, SecuritySettings()) as ledger:
         run = follow(ledger.watch_run(_full_id(ledger, run_id)), console)
     show_outcome(run, console)
     raise typer.Exit(run.state != pb.RUN_STATE_DONE)
@@ -129,9 +130,9 @@ def watch(run_id: RunId, server: opt.Server = opt.DEFAULT_SERVER) -> None:
 
 def cancel(run_id: RunId, server: opt.Server = opt.DEFAULT_SERVER) -> None:
     """Stop a run; `retry` brings it back."""
-    with LedgerClient(server) as ledger:
+    with LedgerClient(server, SecuritySettings()) as ledger:
         run = ledger.cancel_run(_full_id(ledger, run_id))
-    console.print(f"{run.run_id} is {_state_name(run)}", highlight=False)
+    say(console, f"{run.run_id} is {_state_name(run)}")
 
 
 def retry(
@@ -145,14 +146,14 @@ def retry(
     ] = False,
 ) -> None:
     """Put a run's blocked tasks back to work, or accept that their inputs are unreadable."""
-    with LedgerClient(server) as ledger:
+    with LedgerClient(server, SecuritySettings()) as ledger:
         run = ledger.retry_run(
             _full_id(ledger, run_id),
             accept_quarantine=accept_quarantine,
             include_quarantined=include_quarantined,
         )
     show_problems(run, console)
-    console.print(f"{run.run_id} is {_state_name(run)}", highlight=False)
+    say(console, f"{run.run_id} is {_state_name(run)}")
 
 
 def _full_id(ledger: LedgerClient, beginning: str) -> str:

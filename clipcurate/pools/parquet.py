@@ -101,7 +101,7 @@ def _batches(
     if rows != metadata.num_rows:
         raise UnreadableInputError(
             f"{shard.name}: row group {group} holds {rows} of {metadata.num_rows} rows; "
-            "restore the file or accept its quarantine"
+            "restore the file and run again, or go on without its rows"
         )
 
 
@@ -162,5 +162,5 @@ def _explained(shard: Shard, part: str) -> Iterator[None]:
     except _DAMAGE as error:
         raise UnreadableInputError(
             f"{shard.name}: {part} cannot be read ({error}); "
-            "restore the file or accept its quarantine"
+            "restore the file and run again, or go on without its rows"
         ) from error

@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MAX_MESSAGE_BYTES = 16 << 20
 """Bulk messages stay below 2 MiB; this is the limit above which a message is refused."""
 
 
 class SecuritySettings(BaseSettings):
-    """TLS of one side of a connection. Without any file: plaintext."""
+    """TLS of one side of a connection, from CLIPCURATE_TLS_*. Without any file: plaintext."""
+
+    model_config = SettingsConfigDict(env_prefix="CLIPCURATE_")
 
     tls_certificate: Path | None = Field(None, description="PEM file of this side's certificate")
     tls_key: Path | None = Field(None, description="PEM file of this side's private key")

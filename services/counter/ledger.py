@@ -117,7 +117,7 @@ class Ledger:
         self, lease: pb.Lease, kind: pb.FailureKind.ValueType, message: str
     ) -> pb.TaskState.ValueType:
         """End a failed attempt; return where the task stands. Raises LeaseLostError."""
-        limits = [self._backoff_ms, self._max_failures, self._second_opinion_ms]
+        limits = [self._backoff_ms, self._max_failures, self._second_opinion_ms, pb.STAGE_MATCH]
         state = self._fenced("fail", lease, _KINDS.get(kind, "other"), message, *limits)
         self.advance(lease.task.run_id)
         return _state(state)
@@ -338,7 +338,7 @@ def _record(task: pb.Task, fields: Mapping[bytes, bytes]) -> pb.TaskRecord:
         task=task,
         state=_state(fields.get(b"state", b"ready")),
         worker=fields.get(b"worker", b"").decode(),
-        failures=int(fields.get(b"failures", 0)) + int(fields.get(b"input_failures", 0)),
+        failures=int(fields.get(b"failures", 0)),
         error=fields.get(b"error", b"").decode(errors="replace"),
     )
     if b"result" in fields:

@@ -1,13 +1,17 @@
 """What the counter shows to Prometheus, read from Redis when it is scraped."""
 
+import logging
 from collections.abc import Iterator
 
+import redis
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.ledger import Ledger
+
+log = logging.getLogger(__name__)
 
 _STATES = ("ready", "leased", "done", "blocked", "quarantined")
 
@@ -29,6 +33,18 @@ class RunCollector(Collector):
         )
         pairs = GaugeMetricFamily("clipcurate_pairs", "Pairs read", labels=["run"])
         hits = GaugeMetricFamily("clipcurate_hits", "Hits counted", labels=["run"])
+        up = GaugeMetricFamily("clipcurate_redis_up", "Whether Redis answers")
+        try:
+            self._fill(tasks, pairs, hits)
+            up.add_metric([], 1)
+        except redis.RedisError as error:
+            log.warning("no figures of runs: %s", error)
+            up.add_metric([], 0)
+        yield from (up, tasks, pairs, hits)
+
+    def _fill(
+        self, tasks: GaugeMetricFamily, pairs: GaugeMetricFamily, hits: GaugeMetricFamily
+    ) -> None:
         for run_id in self._ledger.run_ids():
             run = self._ledger.run(run_id)
             if run.state == pb.RUN_STATE_DONE:
@@ -37,7 +53,6 @@ class RunCollector(Collector):
             hits.add_metric([run_id], run.hits)
             for (stage, state), number in _by_stage(run).items():
                 tasks.add_metric([run_id, stage, state], number)
-        yield from (tasks, pairs, hits)
 
 
 def _by_stage(run: pb.Run) -> dict[tuple[str, str], int]:

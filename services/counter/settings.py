@@ -13,7 +13,7 @@ class CounterSettings(ServiceSettings):
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix://")
     require_durable: bool = Field(
-        False, description="refuse to start unless Redis reports appendfsync always"
+        False, description="stay not ready unless Redis reports appendfsync always"
     )
     lease_seconds: float = Field(30.0, gt=0, description="lifetime of a lease unless renewed")
     backoff_seconds: float = Field(

@@ -32,7 +32,10 @@ def main() -> None:
 
 
 def _work(settings: MatcherSettings, library: Library, server: Server) -> None:
-    with LedgerClient(settings.counter) as ledger, CounterClient(settings.counter) as counter:
+    with (
+        LedgerClient(settings.counter, settings) as ledger,
+        CounterClient(settings.counter, settings) as counter,
+    ):
         tasks = MatchTasks(library, counter)
         Worker(ledger, [ledger_pb2.STAGE_MATCH], tasks.handle).run(server.stopping)
 

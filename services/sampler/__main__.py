@@ -18,8 +18,8 @@ def main() -> None:
     """Serve clients and work for the counter until a signal."""
     settings = SamplerSettings()
     with (
-        LedgerClient(settings.counter) as ledger,
-        CounterClient(settings.counter) as counter,
+        LedgerClient(settings.counter, settings) as ledger,
+        CounterClient(settings.counter, settings) as counter,
         Server(settings, SERVICES) as server,
     ):
         sampler_pb2_grpc.add_SamplerServicer_to_server(SamplerService(ledger), server.grpc)

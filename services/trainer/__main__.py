@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def _work(settings: TrainerSettings, jobs: Jobs, server: Server) -> None:
-    with LedgerClient(settings.counter) as ledger:
+    with LedgerClient(settings.counter, settings) as ledger:
         Worker(ledger, [ledger_pb2.STAGE_TRAIN], TrainTasks(jobs).handle).run(server.stopping)
 
 

@@ -50,7 +50,7 @@ def test_what_is_wrong_before_anything_starts(
     assert "2 repeats 0 ('cat')" in message
     assert "3 is empty" in message
     assert "--dedupe" in message
-    assert "exactly one of t, size" in refused(command_line, *pool, *known, *out)
+    assert "exactly one of --t, --size" in refused(command_line, *pool, *known, *out)
     assert not (tmp_path / "out" / "datasets").exists()
 
 
@@ -144,6 +144,10 @@ def test_a_size_that_cannot_be_had_blocks_with_the_number_that_can(
     args = ["--pool", tmp_path / "pool", "--metadata", metadata, "--output", tmp_path / "out"]
     message = refused(command_line, *args, "--size", 3)
     assert "ask for 1 to 2" in message
+    assert "--abandon" in refused(command_line, *args, "--size", 2)
+    done = command_line("run", *args, "--size", 2, "--abandon")
+    assert done.returncode == 0, done.stderr
+    assert manifests.load(done.stdout.strip()).totals.kept == 2
 
 
 def test_a_pool_that_changes_after_planning_is_noticed(
@@ -200,4 +204,4 @@ def test_redis_that_is_not_there(command_line: CommandLine, tmp_path: Path, meta
     write(tmp_path / "pool" / "a.parquet", ["a cat"])
     args = ["--pool", tmp_path / "pool", "--metadata", metadata, "--output", tmp_path / "out"]
     message = refused(command_line, *args, "--t", 5, "--redis", "redis://127.0.0.1:1/0")
-    assert "Redis does not answer at 127.0.0.1:1" in message
+    assert "Redis does not answer at redis://127.0.0.1:1" in message

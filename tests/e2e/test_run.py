@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
+import redis
 import webdataset
 
 from clipcurate.cli.local import LocalStack, StackOptions, local_stack
@@ -228,6 +229,24 @@ def test_kill_9_changes_no_byte(
 
     disturbed = disturbed_run(tmp_path, submission(inputs, tmp_path), 2, kill)
     assert killed, "nothing was killed: the run was over too soon"
+    assert disturbed.dataset_hash == reference.dataset_hash
+
+
+def test_counts_that_redis_lost_are_rebuilt_from_the_indexes(
+    inputs: Path, reference: Manifest, tmp_path: Path
+) -> None:
+    lost: list[int] = []
+
+    def lose(stack: LocalStack, counted: int) -> None:
+        if counted >= 5 and not lost:
+            counter = next(c for c in stack.supervisor.children if c.name == "counter")
+            url = counter.environment["CLIPCURATE_COUNTER_REDIS_URL"]
+            with redis.Redis.from_url(url) as client:
+                lost.append(client.delete(*client.scan_iter("*counts:all:*")))
+
+    disturbed = disturbed_run(tmp_path, submission(inputs, tmp_path), 2, lose)
+    assert lost == [1]
+    assert disturbed.provenance["recounted"]
     assert disturbed.dataset_hash == reference.dataset_hash
 
 

@@ -150,6 +150,15 @@ def test_unreadable_input_is_quarantined_when_a_second_worker_sees_it_too(ledger
     assert states(ledger, pb.STAGE_FREEZE) == ["READY"]
 
 
+def test_only_match_tasks_are_quarantined(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [])
+    ledger.complete(claim(ledger), match_result())
+    for attempt in range(3):
+        lease = claim(ledger, f"worker {attempt}", [pb.STAGE_FREEZE])
+        state = ledger.fail(lease, pb.FAILURE_KIND_INPUT, "an index is damaged")
+    assert state == pb.TASK_STATE_BLOCKED
+
+
 def test_a_lone_worker_looks_again_after_a_while(ledger: Ledger) -> None:
     ledger.create(RUN, spec(1), [balanced()])
     ledger.fail(claim(ledger), pb.FAILURE_KIND_INPUT, "truncated")

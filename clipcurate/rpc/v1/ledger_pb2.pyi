@@ -191,7 +191,9 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     DESCRIPTOR: _descriptor.EnumDescriptor
     FAILURE_KIND_UNSPECIFIED: _FailureKind.ValueType  # 0
     FAILURE_KIND_INPUT: _FailureKind.ValueType  # 1
-    """The input cannot be read. Seen by two workers: quarantine."""
+    """The input of a match task cannot be read. Seen twice, by another worker
+    if there is one: quarantine.
+    """
     FAILURE_KIND_OTHER: _FailureKind.ValueType  # 2
     """Anything else: backs off, blocks after several."""
     FAILURE_KIND_PERMANENT: _FailureKind.ValueType  # 3
@@ -202,7 +204,9 @@ class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper):
 
 FAILURE_KIND_UNSPECIFIED: FailureKind.ValueType  # 0
 FAILURE_KIND_INPUT: FailureKind.ValueType  # 1
-"""The input cannot be read. Seen by two workers: quarantine."""
+"""The input of a match task cannot be read. Seen twice, by another worker
+if there is one: quarantine.
+"""
 FAILURE_KIND_OTHER: FailureKind.ValueType  # 2
 """Anything else: backs off, blocks after several."""
 FAILURE_KIND_PERMANENT: FailureKind.ValueType  # 3

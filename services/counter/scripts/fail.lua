@@ -1,9 +1,10 @@
 -- Ends a failed attempt. ARGV: task id, token, kind (input, other, permanent),
--- reason, backoff ms, max failures, ms to wait for a second opinion.
+-- reason, backoff ms, max failures, ms to wait for a second opinion, and the
+-- stage whose tasks are quarantined when their input is unreadable twice.
 local id, kind, reason = ARGV[1], ARGV[3], ARGV[4]
 if not holds(id, ARGV[2]) then return false end
 local task = task_key(id)
-if kind == 'input' then
+if kind == 'input' and string.match(id, '^' .. ARGV[8] .. ':') then
   local seen = redis.call('HINCRBY', task, 'input_failures', 1)
   local worker = redis.call('HGET', task, 'worker')
   redis.call('HSET', task, 'avoid', worker, 'avoid_until', now + tonumber(ARGV[7]))
