@@ -35,7 +35,7 @@ def match(
     server: Annotated[str, typer.Option("--server", help="Address of a matcher.")] = "",
     fingerprint: Annotated[str, typer.Option(help="Which of the server's metadata.")] = "",
     rule: opt.Rule = "metaclip1",
-    engine: opt.Engine = "aho-corasick",
+    engine: opt.Engine = "token-trie",
     dedupe: opt.Dedupe = False,
 ) -> None:
     """Read texts from stdin, a line each; write a JSON line of hits for each to stdout."""

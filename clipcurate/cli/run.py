@@ -35,7 +35,7 @@ def run(
     round: opt.Round = 0,  # noqa: A002 - the method's own word
     emit: opt.Emit = None,
     rule: opt.Rule = "metaclip1",
-    engine: opt.Engine = "aho-corasick",
+    engine: opt.Engine = "token-trie",
     dedupe: opt.Dedupe = False,
     text_column: opt.TextColumn = None,
     url_column: opt.UrlColumn = None,

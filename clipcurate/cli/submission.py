@@ -52,7 +52,7 @@ class RunRequest:
     metadata: Metadata
     output_url: str
     rule: str = "metaclip1"
-    engine: str = "aho-corasick"
+    engine: str = "token-trie"
     task_rows: int = 1_000_000
     order_seed: int = 0
 

@@ -1,10 +1,11 @@
 """The reference engine: pyahocorasick's automaton, walked text by text."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import ahocorasick
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from clipcurate.matching.matches import Matches
 from clipcurate.matching.rules import spaced_entry, spaced_text
@@ -21,9 +22,9 @@ class AhoCorasick:
             self._ids.append(ids)
         self._automaton.make_automaton()
 
-    def match(self, texts: Iterable[str | None]) -> Matches:
-        """Match texts; None has no hits."""
-        rows = [self._match_one(text) for text in texts]
+    def match(self, column: "pa.Array | pa.ChunkedArray") -> Matches:
+        """Match a column of strings; nulls have no hits."""
+        rows = [self._match_one(text) for text in column.to_pylist()]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])

@@ -1,7 +1,7 @@
 """The face of matching: an Arrow string column in, CSR arrays out."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 from clipcurate.errors import InvalidInputError, NotFoundError
 from clipcurate.matching.aho_corasick import AhoCorasick
 from clipcurate.matching.matches import Matches
+from clipcurate.matching.token_trie import TokenTrie
 from clipcurate.metadata import Metadata
 
 RULES = ("metaclip1",)
@@ -21,12 +22,15 @@ FORMAT = 1
 class Engine(Protocol):
     """What finds the hits."""
 
-    def match(self, texts: Iterable[str | None]) -> Matches:
-        """Match texts; None has no hits."""
+    def match(self, column: "pa.Array | pa.ChunkedArray") -> Matches:
+        """Match a column of strings; nulls have no hits."""
 
 
-ENGINES: dict[str, Callable[[Sequence[str]], Engine]] = {"aho-corasick": AhoCorasick}
-"""Engines by name; all give the same result."""
+ENGINES: dict[str, Callable[[Sequence[str]], Engine]] = {
+    "token-trie": TokenTrie,
+    "aho-corasick": AhoCorasick,
+}
+"""Engines by name, the default first; all give the same result."""
 
 
 class Matcher:
@@ -48,7 +52,7 @@ class Matcher:
 
     @classmethod
     def build(
-        cls, entries: Sequence[str], rule: str = "metaclip1", engine: str = "aho-corasick"
+        cls, entries: Sequence[str], rule: str = "metaclip1", engine: str = "token-trie"
     ) -> "Matcher":
         """Build a matcher.
 
@@ -116,7 +120,7 @@ class Matcher:
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise InvalidInputError(f"texts must be strings, this column holds {column.type}")
-        return self._engine.match(column.to_pylist())
+        return self._engine.match(column)
 
 
 def _known(what: str, name: str, names: Sequence[str]) -> None:

@@ -16,5 +16,5 @@ class MatcherSettings(ServiceSettings):
         [], description="metadata files to hold ready for clients (JSON list)"
     )
     rule: str = Field("metaclip1", description="matching rule of `metadata`")
-    engine: str = Field("aho-corasick", description="matching engine of `metadata`")
+    engine: str = Field("token-trie", description="matching engine of `metadata`")
     cached_matchers: int = Field(4, ge=1, description="matchers of runs to keep in memory")

@@ -1,12 +1,14 @@
+import pyarrow as pa
+
 from clipcurate.matching.aho_corasick import AhoCorasick
 
 
 def test_finds_prefixes_suffixes_and_infixes_of_longer_entries() -> None:
     engine = AhoCorasick(["b c", "a b c d", "c", "a", "d", "b c d e"])
-    assert engine.match(["a b c d"])[0].tolist() == [0, 1, 2, 3, 4]
+    assert engine.match(pa.array(["a b c d"]))[0].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_texts_may_come_from_a_generator() -> None:
-    matches = AhoCorasick(["a"]).match(text for text in ["a", None, "b a"])
+def test_nulls_have_no_hits() -> None:
+    matches = AhoCorasick(["a"]).match(pa.array(["a", None, "b a"]))
     assert matches.row_offsets.tolist() == [0, 1, 1, 2]
     assert matches.entry_ids.tolist() == [0, 0]

@@ -188,7 +188,7 @@ def test_other_columns_are_refused(column: pa.Array) -> None:
 def test_what_is_unknown_is_refused_with_what_is_known() -> None:
     with pytest.raises(InvalidInputError, match="rule 'metaclip9'; known: metaclip1"):
         Matcher.build(["a"], rule="metaclip9")
-    with pytest.raises(InvalidInputError, match="engine 'grep'; known: aho-corasick"):
+    with pytest.raises(InvalidInputError, match="engine 'grep'; known: token-trie, aho-corasick"):
         Matcher.build(["a"], engine="grep")
 
 
