@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipcurate.balancing.cut import RANK, Ranks
+from clipcurate.datasets.extras import unify_extras
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.hashing import halves_to_hex, hash_pairs, hex_to_halves
 from clipcurate.matching import Matcher, Matches
@@ -226,15 +227,6 @@ def pair_keys(pairs: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.u
     coin_keys = np.zeros((pairs.num_rows, 2), np.uint64)
     uids[present], coin_keys[present] = computed, hash_pairs(names, texts)
     return uids, coin_keys
-
-
-def unify_extras(schemas: list[pa.Schema]) -> pa.Schema:
-    """Return all columns in order of appearance; where types differ, the wider, or else string."""
-    try:
-        return pa.unify_schemas(schemas, promote_options="permissive")
-    except pa.ArrowTypeError:
-        names = dict.fromkeys(name for schema in schemas for name in schema.names)
-        return pa.schema([(name, pa.large_string()) for name in names])
 
 
 def extras_to_hex(schema: pa.Schema) -> str:

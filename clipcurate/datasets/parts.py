@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from clipcurate.datasets.content import content_hash
 from clipcurate.datasets.emission import EmissionPlan, Scored, first_kept, kept_mask
+from clipcurate.datasets.extras import convert
 from clipcurate.datasets.match_index import extras_from_hex, to_lists
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.errors import InputChangedError
@@ -40,9 +41,24 @@ HITS_SCHEMA = pa.schema([("entry_ids", pa.large_list(pa.uint32())), ("critical_t
 
 def dataset_schema(extras: pa.Schema) -> pa.Schema:
     """Return the columns of a dataset's parquet parts: ours around the pool's own."""
-    ours = {*CORE_SCHEMA.names, *HITS_SCHEMA.names}
-    renamed = [f.with_name(f"pool_{f.name}") if f.name in ours else f for f in extras]
+    sources = _sources(extras)
+    renamed = [extras.field(name).with_name(new) for new, name in sources.items()]
     return pa.schema([*CORE_SCHEMA, *renamed, *HITS_SCHEMA])
+
+
+def _sources(extras: pa.Schema) -> dict[str, str]:
+    """Map each column of the dataset that is the pool's own to its name in the pool.
+
+    A pool may be one of our datasets, even twice over: then names get one more `pool_`.
+    """
+    ours = {*CORE_SCHEMA.names, *HITS_SCHEMA.names}
+    sources: dict[str, str] = {}
+    for name in extras.names:
+        new = name
+        while new in ours or new in sources or (new != name and new in extras.names):
+            new = f"pool_{new}"
+        sources[new] = name
+    return sources
 
 
 @dataclass(frozen=True)
@@ -68,17 +84,17 @@ def kept_batches(
     Raises:
         InputChangedError: the pool does not hold what was matched.
     """
-    schema = dataset_schema(extras_from_hex(emission.extras))
+    extras = extras_from_hex(emission.extras)
     for task, first, last in emission.tasks_of(part):
         scored = load(task)
         kept = kept_mask(emission.request.kind, emission.cuts, scored)
         record = np.cumsum(first_kept(scored.index, kept)) - 1
         wanted = kept & (record >= first) & (record < last)
-        yield from _task_batches(plan, task, scored, wanted, schema)
+        yield from _task_batches(plan, task, scored, wanted, extras)
 
 
 def _task_batches(
-    plan: RunPlan, task: int, scored: Scored, wanted: npt.NDArray[np.bool_], schema: pa.Schema
+    plan: RunPlan, task: int, scored: Scored, wanted: npt.NDArray[np.bool_], extras: pa.Schema
 ) -> Iterator[KeptBatch]:
     index, position = scored.index, 0
     for part in plan.tasks[task].slices:
@@ -97,7 +113,7 @@ def _task_batches(
                 )
             chosen = np.flatnonzero(wanted[rows])
             if len(chosen):
-                yield _batch(pairs.take(chosen), scored, position + chosen, shard.name, schema)
+                yield _batch(pairs.take(chosen), scored, position + chosen, shard.name, extras)
             position = rows.stop
             if not wanted[position:end].any():
                 break
@@ -116,7 +132,7 @@ def _batch(
     scored: Scored,
     positions: npt.NDArray[np.int64],
     shard: str,
-    schema: pa.Schema,
+    extras: pa.Schema,
 ) -> KeptBatch:
     index = scored.index
     ours = {
@@ -125,23 +141,23 @@ def _batch(
         "entry_ids": to_lists(index.matches.take(positions)),
         "critical_t": pa.array(scored.critical[positions]),
     }
-    columns = [_column(pairs, field, ours) for field in schema]
+    schema, sources = dataset_schema(extras), _sources(extras)
+    columns = [
+        ours[field.name]
+        if field.name in ours
+        else _column(pairs, sources.get(field.name, field.name), field.type)
+        for field in schema
+    ]
     has_images = "image" in pairs.column_names
     images = pairs.select(IMAGE_COLUMNS) if has_images else None
     places = [(shard, row) for row in index.row[positions].tolist()]
     return KeptBatch(pa.table(columns, schema=schema), images, places)
 
 
-def _column(pairs: pa.Table, field: pa.Field, ours: dict[str, Any]) -> Any:
-    source = (
-        field.name.removeprefix("pool_") if field.name not in pairs.column_names else field.name
-    )
-    if field.name in ours:
-        return ours[field.name]
-    if source in pairs.column_names:
-        column = pairs[source]
-        return column if column.type == field.type else column.cast(field.type)
-    return pa.nulls(pairs.num_rows, field.type)
+def _column(pairs: pa.Table, name: str, kind: pa.DataType) -> Any:
+    if name in pairs.column_names:
+        return convert(pairs[name], kind)
+    return pa.nulls(pairs.num_rows, kind)
 
 
 def write_pairs(batches: Iterable[KeptBatch], schema: pa.Schema, path: Path) -> tuple[int, str]:

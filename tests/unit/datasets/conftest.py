@@ -1,0 +1,197 @@
+"""A run and its datasets, made by the library's functions alone, without any service."""
+
+import io
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clipcurate import storage
+from clipcurate.datasets import parts, snapshot
+from clipcurate.datasets.emission import EmissionPlan, EmissionRequest, Scored, make_plan, score
+from clipcurate.datasets.manifest import FileRecord, Manifest
+from clipcurate.datasets.match_index import MatchIndex, extras_from_hex, index_batches
+from clipcurate.datasets.publishing import publish_dataset
+from clipcurate.datasets.run_plan import RunPlan
+from clipcurate.datasets.run_record import PREFIX, FrozenRun, RunRecord
+from clipcurate.hashing import hash_bytes
+from clipcurate.matching import Matcher
+from clipcurate.metadata import ALL, Metadata
+from clipcurate.pools import Columns
+
+ENTRIES = ("dog", "cat", "a", "red dog", "new york", "猫", "never")
+BALANCED = EmissionRequest("balanced", t=4.0, seed=7)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A frozen run in `folder`, below `output`."""
+
+    output: str
+    folder: str
+    plan: RunPlan
+    indexes: list[MatchIndex]
+    counts: dict[str, Any]
+    snapshot_id: str
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What an emission's identity says of the run."""
+        return FrozenRun.open(self.folder).identity
+
+    def scored(self, request: EmissionRequest) -> list[Scored]:
+        """Return every task with its critical t."""
+        tosses = (request.seed, request.round)
+        return [Scored(index, score(index, self.counts, *tosses)) for index in self.indexes]
+
+    def plan_for(self, request: EmissionRequest) -> EmissionPlan:
+        """Fix an emission."""
+        scored = self.scored(request)
+        return make_plan(request, self.identity, self.snapshot_id, self.counts, scored, [])
+
+    def emit(self, request: EmissionRequest = BALANCED) -> str:
+        """Write a dataset and return its folder."""
+        plan, scored = self.plan_for(request), self.scored(request)
+        url = storage.join(self.output, "datasets", plan.emission_id)
+        files = [f for part in range(plan.num_parts) for f in self._write(plan, part, scored, url)]
+        publish_dataset(url, plan, files, self.counts, {ALL: ENTRIES}, {"host": "here"})
+        return url
+
+    def kept(self, request: EmissionRequest) -> list[dict[str, Any]]:
+        """Return the rows of an emission without publishing it."""
+        plan, scored = self.plan_for(request), self.scored(request)
+        return [
+            row
+            for part in range(plan.num_parts)
+            for batch in parts.kept_batches(self.plan, plan, part, scored.__getitem__)
+            for row in batch.pairs.to_pylist()
+        ]
+
+    def _write(
+        self, plan: EmissionPlan, part: int, scored: list[Scored], url: str
+    ) -> list[FileRecord]:
+        batches = list(parts.kept_batches(self.plan, plan, part, scored.__getitem__))
+        schema = parts.dataset_schema(extras_from_hex(plan.extras))
+        with storage.staged(url, "t") as folder:
+            rows, content = parts.write_pairs(batches, schema, folder / "pairs")
+            done = storage.publish(folder / "pairs", url, f"pairs-{part:05d}", ".parquet")
+            files = [FileRecord(done.name, "pairs", done.size, done.hash, rows, part, content)]
+            if any(batch.images for batch in batches):
+                samples = parts.write_images(batches, part, folder / "images")
+                done = storage.publish(folder / "images", url, f"images-{part:05d}", ".tar")
+                files.append(FileRecord(done.name, "images", done.size, done.hash, samples, part))
+        return files
+
+
+MakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Match and freeze the pool at the given patterns."""
+
+    def make(*pool: Path, task_rows: int = 1000, columns: Columns | None = None) -> Run:
+        plan = RunPlan.make([str(path) for path in pool], columns or Columns(), task_rows)
+        matchers = {ALL: Matcher.build(ENTRIES)}
+        indexes = [
+            MatchIndex.concatenate(
+                [MatchIndex.empty()]
+                + [part for piece in task.slices for part in index_batches(plan, piece, matchers)]
+            )
+            for task in plan.tasks
+        ]
+        return freeze(plan, indexes, str(tmp_path / f"output-{task_rows}"))
+
+    return make
+
+
+def freeze(plan: RunPlan, indexes: list[MatchIndex], output: str) -> Run:
+    counts = np.zeros(len(ENTRIES), np.int64)
+    for index in indexes:
+        np.add.at(counts, index.matches.entry_ids, 1)
+    metadata = Metadata(ENTRIES)
+    run_id = plan.run_id({ALL: metadata.fingerprint}, "metaclip1")
+    name = snapshot.snapshot_id(run_id, [], {ALL: counts})
+    folder = storage.join(output, "runs", run_id)
+
+    def put(content: bytes, stem: str) -> storage.StoredObject:
+        return storage.publish_bytes(content, folder, stem, ".bin")
+
+    record = RunRecord(
+        run_id=run_id,
+        snapshot_id=name,
+        rule="metaclip1",
+        plan=put(plan.to_bytes(), "plan"),
+        counts=put(snapshot.to_bytes({ALL: counts}), "counts"),
+        metadata={ALL: put(metadata.to_bytes(), "metadata")},
+        indexes=[put(index.to_bytes(), f"{i:06d}") for i, index in enumerate(indexes)],
+    )
+    storage.publish_bytes(record.to_bytes(), folder, f"{PREFIX}-{name}", ".json")
+    return Run(output, folder, plan, indexes, {ALL: counts}, name)
+
+
+TEXTS = ["a dog", "a red dog, a cat", "nothing here", "猫", "in new york", None, "a", "dog", ""]
+
+
+@pytest.fixture
+def parquet_pool(tmp_path: Path) -> Path:
+    """Three shards of several row groups: nulls, repeats, several texts per row, extras."""
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    for shard in range(3):
+        numbers = [100 * (shard % 2) + i for i in range(40)]  # the last repeats the first
+        table = pa.table(
+            {
+                "url": [f"http://127.0.0.1/{n % 31}.jpg" for n in numbers],
+                "text": [[TEXTS[(n + j) % len(TEXTS)] for j in range(n % 3)] for n in numbers],
+                "score": pa.array(numbers, pa.float32()),
+                "site": pa.array([f"site {n % 4}" for n in numbers]).dictionary_encode(),
+            }
+        )
+        pq.write_table(table, folder / f"{shard}.parquet", row_group_size=9)
+    return folder
+
+
+@pytest.fixture
+def image_pool(tmp_path: Path) -> Path:
+    """A webdataset tar of nine samples; the images are any bytes."""
+    path = tmp_path / "images.tar"
+    with tarfile.open(path, "w") as tar:
+        for number, text in enumerate(TEXTS):
+            members = {"jpg": b"image %d" % number, "txt": (text or "").encode()}
+            for extension, content in members.items():
+                member = tarfile.TarInfo(f"{number:03d}.{extension}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture
+def rewrite() -> Callable[[str, Callable[[Manifest], Manifest]], None]:
+    """Replace a dataset's manifest, its own hash included."""
+
+    def change(url: str, edit: Callable[[Manifest], Manifest]) -> None:
+        path = Path(url) / "manifest.json"
+        path.write_bytes(edit(Manifest.from_bytes(path.read_bytes())).to_bytes())
+
+    return change
+
+
+@pytest.fixture
+def put_file() -> Callable[..., tuple[FileRecord, ...]]:
+    """Replace a file's bytes and return the manifest's files as if it had always been so."""
+
+    def put(
+        url: str, files: Sequence[FileRecord], name: str, content: bytes, /, **more: Any
+    ) -> Any:
+        (Path(url) / name).write_bytes(content)
+        changed = {"size": len(content), "hash": hash_bytes(content), **more}
+        return tuple(replace(f, **changed) if f.name == name else f for f in files)
+
+    return put

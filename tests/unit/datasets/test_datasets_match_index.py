@@ -1,0 +1,160 @@
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import xxhash
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clipcurate.datasets.match_index import (
+    MatchIndex,
+    Status,
+    extras_from_hex,
+    extras_to_hex,
+    from_lists,
+    index_pairs,
+    to_lists,
+)
+from clipcurate.matching import Matcher, Matches
+from clipcurate.pools import PAIR_SCHEMA
+
+MATCHER = Matcher.build(["dog", "cat", "猫"])
+UID = st.none() | st.integers(0, 2**128 - 1).map(lambda n: f"{n:032x}")
+PAIR = st.fixed_dictionaries(
+    {
+        "uid": UID,
+        "key": st.text("ab\0é", max_size=3),
+        "text": st.none() | st.sampled_from(["dog", "a cat and a dog", "", "x", "猫", "\0dog"]),
+    }
+)
+
+
+def pairs_of(rows: list[dict[str, Any]]) -> pa.Table:
+    filled = [
+        {
+            "row": number,
+            "text_index": 0,
+            "url": "",
+            "lang": "",
+            "reject": "no_text" if row["text"] is None else None,
+            "row_bytes": 10,
+        }
+        | row
+        for number, row in enumerate(rows)
+    ]
+    return pa.Table.from_pylist(filled, PAIR_SCHEMA)
+
+
+def index_of(rows: list[dict[str, Any]], extras: pa.Schema | None = None) -> MatchIndex:
+    return index_pairs(pairs_of(rows), 3, extras or pa.schema([]), MATCHER.match, "all")
+
+
+def same(one: MatchIndex, two: MatchIndex) -> bool:
+    def arrays(index: MatchIndex) -> list[Any]:
+        names = [name for name in vars(index) if name not in {"matches", "extras"}]
+        values = [getattr(index, name) for name in names]
+        return [*values, index.matches.row_offsets, index.matches.entry_ids]
+
+    pairs = list(zip(arrays(one), arrays(two), strict=True))
+    equal = all(np.array_equal(a, b) for a, b in pairs)
+    kinds = all(a.dtype.kind == b.dtype.kind and a.shape == b.shape for a, b in pairs)
+    return equal and kinds and one.extras == two.extras
+
+
+@given(st.lists(PAIR, max_size=6))
+def test_ids_by_hand(rows: list[dict[str, Any]]) -> None:
+    index = index_of(rows)
+    for i, row in enumerate(rows):
+        if row["text"] is None:
+            assert index.uids[i].tolist() == index.coin_keys[i].tolist() == [0, 0]
+            continue
+        text = row["text"].encode()
+        computed = xxhash.xxh3_128_hexdigest(row["key"].encode() + b"\0" + text)
+        uid = row["uid"] or computed
+        key = xxhash.xxh3_128_hexdigest(uid.encode() + b"\0" + text)
+        assert [
+            f"{int(h):016x}{int(low):016x}" for h, low in (index.uids[i], index.coin_keys[i])
+        ] == [
+            uid,
+            key,
+        ]
+
+
+def test_statuses_reasons_and_languages() -> None:
+    rows = [
+        {"uid": None, "key": "k", "text": "dog"},
+        {"uid": None, "key": "k", "text": "dogs"},
+        {"uid": None, "key": "k", "text": None, "reject": "invalid_utf8"},
+    ]
+    index = index_of(rows)
+    assert index.status.tolist() == [Status.MATCHED, Status.UNMATCHED, Status.REJECTED]
+    assert index.reason.tolist() == ["", "", "invalid_utf8"]
+    assert index.language.tolist() == ["all", "all", ""]
+    assert index.languages() == ["all"]
+    assert index.hits_by_language() == {"all": 1}
+    assert index.shard.tolist() == [3, 3, 3]
+
+
+def test_records_begin_at_every_row_of_every_shard() -> None:
+    places = [(0, 5, 0), (0, 5, 1), (0, 6, 0), (1, 6, 0), (1, 6, 1)]
+    index = index_of([{"uid": None, "key": "", "text": "dog", "row": r} for _, r, _ in places])
+    index.shard[:] = [shard for shard, _, _ in places]
+    assert index.records.tolist() == [True, False, True, True, False]
+    assert MatchIndex.empty().records.tolist() == []
+
+
+@pytest.mark.parametrize(
+    "extras",
+    [
+        pa.schema([]),
+        pa.schema([("w", pa.int64()), ("tags", pa.list_(pa.string())), ("é", pa.float16())]),
+        pa.schema([("s", pa.struct([("a", pa.timestamp("ns", "UTC"))])), ("n", pa.null())]),
+    ],
+    ids=str,
+)
+def test_extras_round_trip_through_bytes_and_hex(extras: pa.Schema) -> None:
+    index = index_of([{"uid": None, "key": "k", "text": "dog"}], extras)
+    assert MatchIndex.from_bytes(index.to_bytes()).extras == extras
+    assert extras_from_hex(extras_to_hex(extras.with_metadata({"a": "b"}))) == extras
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(PAIR, max_size=8), st.integers(0, 8))
+def test_round_trip_and_concatenation(rows: list[dict[str, Any]], cut: int) -> None:
+    rows = [{"row": i} | row for i, row in enumerate(rows)]
+    whole = index_of(rows)
+    assert same(MatchIndex.from_bytes(whole.to_bytes()), whole)
+    parts = [index_of(rows[:cut]), MatchIndex.empty(), index_of(rows[cut:])]
+    assert same(MatchIndex.concatenate(parts), whole)
+
+
+def test_nothing_round_trips() -> None:
+    nothing = MatchIndex.empty()
+    assert len(nothing) == 0
+    assert same(MatchIndex.from_bytes(nothing.to_bytes()), nothing)
+    assert nothing.hits_by_language() == {}
+
+
+def test_ranks_hold_what_breaks_ties() -> None:
+    (rank,) = index_of([{"uid": f"{1:032x}", "key": "", "text": "dog", "row": 9}]).ranks
+    assert rank.tobytes().hex() == f"{1:032x}" + f"{3:08x}" + f"{9:016x}" + f"{0:08x}"
+
+
+@given(st.lists(st.sets(st.integers(0, 9)).map(sorted), max_size=6), st.integers(0, 6))
+def test_lists_are_the_same_hits(rows: list[list[int]], cut: int) -> None:
+    offsets = np.cumsum([0, *map(len, rows)]).astype(np.int64)
+    matches = Matches(offsets, np.array([i for row in rows for i in row], np.uint32))
+    column = to_lists(matches)
+    assert column.to_pylist() == rows
+    for some, expected in (
+        (pa.chunked_array([column]), rows),
+        (pa.chunked_array([column[:cut], column[cut:]]), rows),
+        (pa.chunked_array([column]).slice(cut), rows[cut:]),
+        (pa.chunked_array([rows], pa.list_(pa.uint32())), rows),
+        (pa.chunked_array([], column.type), []),
+    ):
+        again = from_lists(some)
+        assert [again[i].tolist() for i in range(len(again))] == expected
+        assert again.row_offsets.dtype == np.int64
+        assert again.entry_ids.dtype == np.uint32

@@ -1,0 +1,46 @@
+from dataclasses import replace
+from pathlib import Path
+
+from clipcurate.datasets.run_plan import RunPlan
+from clipcurate.pools import Columns, Slice, Task
+
+
+def make(pool: Path, task_rows: int = 10, columns: Columns | None = None) -> RunPlan:
+    return RunPlan.make([str(pool)], columns or Columns(), task_rows)
+
+
+def test_round_trip(parquet_pool: Path) -> None:
+    plan = make(parquet_pool, columns=Columns(text="text", lang="site"))
+    again = RunPlan.from_bytes(plan.to_bytes())
+    assert again == plan
+    assert again.to_bytes() == plan.to_bytes()
+
+
+def test_the_run_id_is_what_determines_the_counts(parquet_pool: Path) -> None:
+    plan = make(parquet_pool)
+    run_id = plan.run_id({"all": "f"}, "metaclip1")
+    moved = tuple(replace(shard, url="/elsewhere", modified="never") for shard in plan.shards)
+    for same in (make(parquet_pool), make(parquet_pool, 1000), replace(plan, shards=moved)):
+        assert same.run_id({"all": "f"}, "metaclip1") == run_id
+    others = [
+        plan.run_id({"all": "g"}, "metaclip1"),
+        plan.run_id({"en": "f"}, "metaclip1"),
+        plan.run_id({"all": "f"}, "metaclip2"),
+        make(parquet_pool, columns=Columns(text="url")).run_id({"all": "f"}, "metaclip1"),
+        replace(plan, shards=plan.shards[1:]).run_id({"all": "f"}, "metaclip1"),
+        replace(plan, shards=(replace(plan.shards[0], pin="xxh3:0"),)).run_id({}, "metaclip1"),
+    ]
+    assert len({run_id, *others}) == len(others) + 1
+
+
+def test_describes_a_tasks_inputs(parquet_pool: Path) -> None:
+    plan = replace(make(parquet_pool), tasks=(Task((Slice(1, 2, 3), Slice(2))),))
+    assert plan.describe_task(0) == [
+        {"shard": "1.parquet", "first_group": 2, "num_groups": 3},
+        {"shard": "2.parquet", "first_group": 0, "num_groups": 0},
+    ]
+
+
+def test_has_images(parquet_pool: Path, image_pool: Path) -> None:
+    assert not make(parquet_pool).has_images
+    assert make(image_pool).has_images

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from clipcurate.datasets import snapshot
+from clipcurate.hashing import hash_bytes, hash_json
+
+COUNTS = {
+    "en": np.array([3, 0, 2**40], np.int64),
+    "all": np.array([1], np.int64),
+    "zh": np.zeros(2, np.int64),
+}
+
+
+def test_round_trip() -> None:
+    again = snapshot.from_bytes(snapshot.to_bytes(COUNTS))
+    assert again.keys() == COUNTS.keys()
+    for name, counts in COUNTS.items():
+        assert again[name].dtype == np.int64
+        assert again[name].tolist() == counts.tolist()
+
+
+def test_bytes_do_not_depend_on_the_order_of_languages() -> None:
+    backwards = dict(reversed(COUNTS.items()))
+    assert snapshot.to_bytes(backwards) == snapshot.to_bytes(COUNTS)
+    assert snapshot.snapshot_id("r", [], backwards) == snapshot.snapshot_id("r", [], COUNTS)
+
+
+def test_id_by_hand() -> None:
+    counts = {"all": np.array([1, 258])}
+    packed = hash_bytes(b"\x01" + b"\0" * 7 + b"\x02\x01" + b"\0" * 6)
+    expected = hash_json({"run": "r", "quarantined": [[1]], "counts": {"all": packed}})
+    assert snapshot.snapshot_id("r", [[1]], counts) == expected
+    assert snapshot.snapshot_id("r", [[1]], {"all": counts["all"].astype(">i8")}) == expected
+
+
+@pytest.mark.parametrize(
+    ("run", "quarantined", "counts"),
+    [
+        ("s", [], COUNTS),
+        ("r", [{"shard": "a"}], COUNTS),
+        ("r", [], COUNTS | {"all": np.array([2])}),
+        ("r", [], {"all": COUNTS["all"]}),
+    ],
+)
+def test_id_names_run_quarantine_and_counts(run, quarantined, counts) -> None:  # type: ignore[no-untyped-def]
+    assert snapshot.snapshot_id(run, quarantined, counts) != snapshot.snapshot_id("r", [], COUNTS)
