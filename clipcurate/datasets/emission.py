@@ -11,12 +11,8 @@ import pyarrow as pa
 
 from clipcurate.balancing import Cut, critical_t, exact_size_cut, keep_probability, threshold_for
 from clipcurate.balancing.cut import histogram
-from clipcurate.datasets.match_index import (
-    MatchIndex,
-    Status,
-    extras_to_hex,
-    unify_extras,
-)
+from clipcurate.datasets.extras import unify_extras
+from clipcurate.datasets.match_index import MatchIndex, Status, extras_to_hex
 from clipcurate.datasets.snapshot import Counts
 from clipcurate.errors import InvalidInputError
 from clipcurate.hashing import canonical_json, hash_json
@@ -27,6 +23,7 @@ FORMAT = 1
 PART_BYTES = 256 << 20
 """Default size of a part, counted in bytes of pool rows."""
 
+_LIMITS = {"seed": 1 << 64, "round": 1 << 32, "part_bytes": 1 << 63}
 _UNREADABLE = (Status.REJECTED, Status.FILTERED, Status.DUPLICATE)
 
 
@@ -65,6 +62,12 @@ class EmissionRequest:
             raise InvalidInputError(f"size must be at least 1, not {self.size}")
         if self.tail_share is not None and not 0 < self.tail_share < 1:
             raise InvalidInputError(f"a tail share lies between 0 and 1, not {self.tail_share}")
+        for name, limit in _LIMITS.items():
+            value = getattr(self, name)
+            if not 0 <= value < limit:
+                raise InvalidInputError(f"{name} {value} is not between 0 and {limit - 1}")
+        if self.part_bytes == 0:
+            raise InvalidInputError("part_bytes must be at least 1")
 
     def identity(self, run: Mapping[str, Any], snapshot: str) -> dict[str, Any]:
         """Return what the emission's id is the hash of.
@@ -73,7 +76,8 @@ class EmissionRequest:
             run: the run's id, rule and metadata fingerprints.
             snapshot: id of its frozen counts.
         """
-        target = {"t": self.t and self.t.hex(), "size": self.size, "tail_share": self.tail_share}
+        t = None if self.t is None else float(self.t).hex()
+        target = {"t": t, "size": self.size, "tail_share": self.tail_share}
         return {
             "format": FORMAT,
             "run": dict(run),
@@ -172,7 +176,7 @@ def resolve_cuts(
     if request.kind != "balanced":
         return {}
     if request.t is not None:
-        return {name: Cut(request.t) for name in counts}
+        return {name: Cut(float(request.t)) for name in counts}
     if request.tail_share is not None:
         return {name: Cut(threshold_for(counts[name], request.tail_share)) for name in counts}
     if len(counts) != 1:

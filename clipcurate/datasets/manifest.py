@@ -126,6 +126,9 @@ class Manifest:
         )
         if value["dataset_hash"] != manifest.dataset_hash:
             raise DatasetError("the manifest's hash does not fit its content: it was edited")
+        repeated = (value["content_hash"], value["pairs_read"])
+        if repeated != (manifest.content_hash, manifest.totals.pairs):
+            raise DatasetError("the manifest contradicts itself: it was edited")
         return manifest
 
 
@@ -141,7 +144,7 @@ def load(dataset_url: str) -> Manifest:
         return Manifest.from_bytes(storage.read_bytes(url))
     except NotFoundError as error:
         raise NotFoundError(f"{dataset_url}: no dataset here ({NAME} is missing)") from error
-    except (ValueError, KeyError, TypeError, DatasetError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, DatasetError) as error:
         raise DatasetError(f"{url}: {error}") from error
 
 

@@ -1,5 +1,6 @@
 """The record of a frozen run: makes its folder readable without any service."""
 
+import glob
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -75,7 +76,8 @@ class FrozenRun:
             NotFoundError: no frozen run is there.
             InvalidInputError: several are.
         """
-        fs, path = storage.filesystem(url)
+        fs, path = storage.locate(url)
+        path = glob.escape(path)
         found = fs.glob(f"{path}/{PREFIX}-*.json") or fs.glob(f"{path}/runs/*/{PREFIX}-*.json")
         if not found:
             raise NotFoundError(f"{url}: no frozen run here; let `clipcurate run` finish first")
