@@ -9,8 +9,9 @@ import pyarrow as pa
 import xxhash
 
 from clipcurate import storage
-from clipcurate.balancing import Cut, critical_t
+from clipcurate.balancing import Cut, critical_t, tail_share_of
 from clipcurate.datasets import manifest as manifests
+from clipcurate.datasets import snapshot
 from clipcurate.datasets.content import content_hash
 from clipcurate.datasets.emission import (
     EmissionRequest,
@@ -24,9 +25,11 @@ from clipcurate.datasets.manifest import FileRecord, Manifest, read_part
 from clipcurate.datasets.match_index import MatchIndex, from_lists, index_batches
 from clipcurate.datasets.publishing import ENTRY_COUNTS, UIDS, counts_name, sorted_uids
 from clipcurate.datasets.run_record import FrozenRun
+from clipcurate.datasets.snapshot import Counts
 from clipcurate.errors import DatasetError
 from clipcurate.hashing import CHUNK, halves_to_hex, hash_json, hash_pairs
 from clipcurate.matching import Matcher, Matches
+from clipcurate.metadata import Metadata
 
 Progress = Callable[[str], None]
 
@@ -34,9 +37,10 @@ Progress = Callable[[str], None]
 def verify_dataset(url: str, run_url: str = "", progress: Progress = lambda _: None) -> Manifest:
     """Check a dataset against its manifest, row by row; return the manifest.
 
-    Files: sizes, hashes, rows. Figures: totals add up, counts and uids agree with the parts. Kept
-    rows: matched, tossed and compared with the cut again. With the run's folder: every pair of the
-    pool is read and decided again, so every drop is checked too.
+    Files: sizes, hashes, rows. Figures: totals add up, uids agree with the parts, entries, counts
+    and quarantine with the identity. Kept rows: matched, tossed and compared with the cut again.
+    With the run's folder: every pair of the pool is read and decided again, so every drop is
+    checked too, and that kept texts are the pool's.
 
     Args:
         url: the dataset's folder.
@@ -104,9 +108,13 @@ def _check_figures(
     pairs = manifest.of_role("pairs")
     kept = sum(file.rows for file in pairs)
     check(kept == manifest.totals.kept, f"{kept} rows, but {manifest.totals.kept} pairs are kept")
+    size = manifest.identity["target"].get("size", kept)
+    check(kept == size, f"{kept} rows, but exactly {size} were asked for")
     with storage.open_read(storage.join(url, UIDS)) as source:
         uids = np.load(source)
     check(np.array_equal(uids, sorted_uids(url, pairs)), f"{UIDS} does not list the parts' uids")
+    repeated = len(uids) - len(np.unique(uids))
+    check(repeated == manifest.repeated_uids, f"{repeated} uids are repeated")
     languages = list(manifest.identity["run"]["metadata"])
     objects = json.loads(storage.read_bytes(storage.join(url, ENTRY_COUNTS)))
     by_language = {languages[0]: objects} if len(languages) == 1 else objects
@@ -116,7 +124,24 @@ def _check_figures(
             counts[name] = np.load(source)
         same = np.array_equal(counts[name], np.array(list(by_language[name].values()), np.int64))
         check(same, f"{counts_name(name)} and {ENTRY_COUNTS} differ")
-    return counts, {name: tuple(by_language[name]) for name in languages}
+    entries = {name: tuple(by_language[name]) for name in languages}
+    _check_identity(manifest, counts, entries)
+    return counts, entries
+
+
+def _check_identity(
+    manifest: Manifest, counts: Counts, entries: dict[str, tuple[str, ...]]
+) -> None:
+    """Check what the identity names by its hash: entries, counts, and what was quarantined."""
+    run = manifest.identity["run"]
+    for name, fingerprint in run["metadata"].items():
+        same = Metadata(entries[name]).fingerprint == fingerprint
+        check(same, f"{ENTRY_COUNTS}, language {name}: other entries than the identity names")
+    quarantined = [unknown["inputs"] for unknown in manifest.unknown_rows]
+    same = snapshot.snapshot_id(run["id"], quarantined, counts) == manifest.identity["snapshot"]
+    check(same, "counts or quarantined inputs are not those of the identity's snapshot")
+    shares = {n: tail_share_of(counts[n], cut["t"]) for n, cut in manifest.cuts.items()}
+    check(shares == manifest.tail_shares, f"the tail shares are {shares}")
 
 
 def _check_rows(
@@ -128,8 +153,12 @@ def _check_rows(
 ) -> None:
     """Match every row of a part again, toss its coin again, and hold it against the cut."""
     check(content_hash(table) == file.content, f"{file.name}: its rows are not what was written")
+    check(table.num_rows == file.rows, f"{file.name}: {table.num_rows} rows, not {file.rows}")
     request = _request(manifest)
     languages = np.array(table["metadata_lang"].to_pylist(), np.str_)
+    if request.kind != "raw":
+        known = np.isin(languages, list(matchers))
+        _first_false(known, f"{file.name}: no metadata for its language", np.arange(len(known)))
     for name, matcher in matchers.items():
         rows = np.flatnonzero(languages == name)
         part = table.take(rows)
@@ -168,13 +197,13 @@ def _check_drops(
     matchers: dict[str, Matcher],
     progress: Progress,
 ) -> None:
-    """Decide every pair of the pool again: counts, totals, and the uids kept, in order."""
+    """Decide every pair of the pool again: counts, totals, and the pairs kept, in order."""
     check(
         run.record.run_id == manifest.identity["run"]["id"], f"{run.folder}: another run's folder"
     )
     request, frozen = _request(manifest), run.counts()
     cuts = {name: Cut.from_json(cut) for name, cut in manifest.cuts.items()}
-    kept_uids = _uids(url, manifest)
+    kept_keys = _kept_keys(url, manifest)
     recounted = {name: np.zeros_like(counts) for name, counts in frozen.items()}
     totals = Totals()
     for number, index in _pool_again(run, matchers, progress):
@@ -184,17 +213,19 @@ def _check_drops(
         scored = Scored(index, score(index, frozen, request.seed, request.round))
         kept = kept_mask(request.kind, cuts, scored)
         totals += totals_of(index, kept)
-        same = [a == b for a, b in zip(halves_to_hex(index.uids[kept]), kept_uids, strict=False)]
+        keys = halves_to_hex(index.coin_keys[kept])
+        same = [a == b for a, b in zip(keys, kept_keys, strict=False)]
         check(all(same) and len(same) == kept.sum(), f"task {number}: other pairs are kept")
-    check(next(kept_uids, None) is None, "the dataset holds pairs that the pool does not")
+    check(next(kept_keys, None) is None, "the dataset holds pairs that the pool does not")
     check(totals == manifest.totals, f"the pool gives {totals}, the manifest {manifest.totals}")
     for name, counts in frozen.items():
         check(np.array_equal(counts, recounted[name]), f"language {name}: counts differ")
 
 
-def _uids(url: str, manifest: Manifest) -> Iterator[str]:
-    for table in manifests.read_pairs(url, manifest, ["uid"]):
-        yield from table["uid"].to_pylist()
+def _kept_keys(url: str, manifest: Manifest) -> Iterator[str]:
+    """Yield the coin keys of the rows: they stand for uid and text."""
+    for table in manifests.read_pairs(url, manifest, ["uid", "text"]):
+        yield from halves_to_hex(_coin_keys(table))
 
 
 def _pool_again(
