@@ -13,8 +13,8 @@ from clipcurate.errors import InvalidInputError, NotFoundError
 from clipcurate.matching import ENGINES, RULES
 from clipcurate.metadata import ALL, Metadata
 from clipcurate.pools import Columns
+from clipcurate.rpc.references import reference
 from clipcurate.rpc.v1 import ledger_pb2 as pb
-from clipcurate.storage import StoredObject
 
 KINDS: dict[Kind, pb.EmissionKind.ValueType] = {
     "raw": pb.EMISSION_KIND_RAW,
@@ -118,11 +118,11 @@ def prepare(
         language=ALL,
         fingerprint=fingerprint,
         num_entries=len(request.metadata.entries),
-        object=_reference(folder, stored_entries),
+        object=reference(folder, stored_entries),
     )
     spec = pb.RunSpec(
         output_url=request.output_url,
-        plan=_reference(folder, stored_plan),
+        plan=reference(folder, stored_plan),
         num_tasks=len(plan.tasks),
         metadata=[metadata],
         rule=request.rule,
@@ -152,10 +152,6 @@ def emission_spec(request: EmissionRequest, training: TrainRequest | None) -> pb
             )
         )
     return spec
-
-
-def _reference(folder: str, stored: StoredObject) -> pb.ObjectRef:
-    return pb.ObjectRef(url=storage.join(folder, stored.name), size=stored.size, hash=stored.hash)
 
 
 def _known(what: str, name: str, names: Sequence[str]) -> None:

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 from clipcurate.hashing import canonical_json, hash_json
 from clipcurate.pools import Columns, Shard, Slice, Task, find_shards, plan_tasks
+from clipcurate.storage import read_object
 
 FORMAT = 1
 
@@ -80,3 +82,9 @@ class RunPlan:
             Columns(**value["columns"]),
             tuple(Task(tuple(Slice(*part) for part in task)) for task in value["tasks"]),
         )
+
+
+@lru_cache(maxsize=4)
+def load_plan(url: str, digest: str) -> RunPlan:
+    """Return a stored run plan, from memory where it was read before. Raises as `read_object`."""
+    return RunPlan.from_bytes(read_object(url, digest))

@@ -2,30 +2,22 @@
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
-from clipcurate.errors import InvalidInputError, LeaseLostError, NotFoundError
+from clipcurate.errors import InvalidInputError, LeaseLostError
 from clipcurate.hashing import hash_bytes
 from clipcurate.rpc.v1 import ledger_pb2 as pb
+from services.counter.run_reader import RunReader, state_of, task_of
 from services.counter.settings import CounterSettings
 from services.counter.stages import (
     StageKey,
-    StageTally,
     due_stages,
     hand_out_scores,
-    parse_task_id,
-    run_state,
-    stability,
 )
 from services.counter.store import RUNS, Store, run_prefix
 
 OPEN_CHUNK = 2000
 """Tasks added to a queue per script call, which keeps it below 10 ms."""
-LIST_CHUNK = 1000
-PROBLEMS_SHOWN = 100
 _MILLISECONDS = 1000
 _KINDS = {
     pb.FAILURE_KIND_INPUT: "input",
@@ -39,12 +31,11 @@ def emission_key(spec: pb.EmissionSpec) -> str:
     return hash_bytes(spec.SerializeToString(deterministic=True))[:16]
 
 
-class Ledger:
+class Ledger(RunReader):
     """Every method is one or a few atomic steps in Redis; none keeps state of its own."""
 
     def __init__(self, store: Store, settings: CounterSettings) -> None:
-        self._store = store
-        self._redis = store.redis
+        super().__init__(store)
         self._lease_ms = int(settings.lease_seconds * _MILLISECONDS)
         self._backoff_ms = int(settings.backoff_seconds * _MILLISECONDS)
         self._max_failures = settings.max_failures
@@ -96,7 +87,7 @@ class Ledger:
             args = [worker, token, self._lease_ms, self._backoff_ms, self._max_failures, *stages]
             task_id = self._store.call("claim", run_id, *args)
             if task_id is not None:
-                task = _task(run_id, task_id.decode())
+                task = task_of(run_id, task_id.decode())
                 return pb.Lease(task=task, token=token, ttl_seconds=self._lease_seconds)
         return None
 
@@ -120,7 +111,7 @@ class Ledger:
         limits = [self._backoff_ms, self._max_failures, self._second_opinion_ms, pb.STAGE_MATCH]
         state = self._fenced("fail", lease, _KINDS.get(kind, "other"), message, *limits)
         self.advance(lease.task.run_id)
-        return _state(state)
+        return state_of(state)
 
     def release(self, lease: pb.Lease) -> None:
         """Take a task back without blame. Raises LeaseLostError."""
@@ -143,91 +134,6 @@ class Ledger:
             self._resolve(run_id, key, accept_quarantine, include_quarantined)
         self.advance(run_id)
 
-    def run_ids(self) -> list[str]:
-        """Return all runs, oldest first."""
-        return [run_id.decode() for run_id in self._redis.zrange(RUNS, 0, -1)]
-
-    def spec(self, run_id: str) -> pb.RunSpec:
-        """Return a run's spec. Raises NotFoundError."""
-        value = self._redis.hget(run_prefix(run_id) + "run", "spec")
-        if value is None:
-            raise NotFoundError(
-                f"run {run_id!r} is unknown; `clipcurate runs` lists the known ones"
-            )
-        return pb.RunSpec.FromString(value)
-
-    def emissions(self, run_id: str) -> dict[str, pb.EmissionSpec]:
-        """Return a run's emissions by key, in order of request."""
-        prefix = run_prefix(run_id)
-        values = self._redis.hgetall(prefix + "emissions")
-        order = self._redis.zrange(prefix + "order", 0, -1)
-        return {key.decode(): pb.EmissionSpec.FromString(values[key]) for key in order}
-
-    def tallies(self, run_id: str) -> dict[StageKey, StageTally]:
-        """Return the tallies of the completely opened stages, in order of emission and stage."""
-        stages = self._redis.hgetall(run_prefix(run_id) + "stages")
-        keys = [StageKey.parse(name.decode()) for name in stages if not name.endswith(b"/opened")]
-        found = {}
-        for key in sorted(keys):
-            total = int(stages[str(key).encode()])
-            if int(stages[f"{key}/opened".encode()]) == total:
-                tally = self._redis.hgetall(f"{run_prefix(run_id)}tally:{key}")
-                found[key] = StageTally(total, **{k.decode(): int(v) for k, v in tally.items()})
-        return found
-
-    def run(self, run_id: str) -> pb.Run:
-        """Return a run with its progress. Raises NotFoundError."""
-        prefix = run_prefix(run_id)
-        spec, emissions, tallies = self.spec(run_id), self.emissions(run_id), self.tallies(run_id)
-        created, state = self._redis.hmget(prefix + "run", "created", "state")
-        totals = {k.decode(): int(v) for k, v in self._redis.hgetall(prefix + "totals").items()}
-        return pb.Run(
-            run_id=run_id,
-            spec=spec,
-            state=run_state(state == b"cancelled", emissions, tallies),
-            stability=stability(tallies),
-            pairs=totals.get("pairs", 0),
-            hits=totals.get("hits", 0),
-            stages=[self._progress(run_id, key, tally) for key, tally in tallies.items()],
-            emissions=[self.emission(run_id, key, spec) for key, spec in emissions.items()],
-            problems=self._problems(run_id, tallies),
-            created_at=float(created or 0),
-        )
-
-    def emission(self, run_id: str, key: str, spec: pb.EmissionSpec) -> pb.Emission:
-        """Return an emission with the results that it has so far."""
-        results = {
-            stage: self._result(run_id, StageKey(stage, key))
-            for stage in (pb.STAGE_PLAN, pb.STAGE_PUBLISH, pb.STAGE_TRAIN)
-        }
-        emission = pb.Emission(key=key, spec=spec)
-        if plan := results[pb.STAGE_PLAN]:
-            emission.plan.CopyFrom(plan.plan)
-        if published := results[pb.STAGE_PUBLISH]:
-            emission.published.CopyFrom(published.publish)
-        if trained := results[pb.STAGE_TRAIN]:
-            emission.trained.CopyFrom(trained.train)
-        return emission
-
-    def tasks(self, run_id: str, key: StageKey) -> Iterator[list[pb.TaskRecord]]:
-        """Yield a stage's tasks in index order, in lists of up to 1,000."""
-        total = int(self._redis.hget(run_prefix(run_id) + "stages", str(key)) or 0)
-        for first in range(0, total, LIST_CHUNK):
-            numbers = range(first, min(first + LIST_CHUNK, total))
-            yield self._records(run_id, [key.task_id(number) for number in numbers])
-
-    def counted_tasks(self, run_id: str) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
-        """Return the indexes of the counted match tasks and their hits per language."""
-        counted: list[int] = []
-        hits: dict[str, int] = {}
-        for records in self.tasks(run_id, StageKey(pb.STAGE_MATCH)):
-            for record in records:
-                if record.state == pb.TASK_STATE_DONE:
-                    counted.append(record.task.index)
-                    for language, number in record.result.match.hits.items():
-                        hits[language] = hits.get(language, 0) + number
-        return np.array(counted, np.int64), hits
-
     @property
     def _lease_seconds(self) -> float:
         return self._lease_ms / _MILLISECONDS
@@ -243,76 +149,11 @@ class Ledger:
             )
         return answer if isinstance(answer, bytes) else b""
 
-    def _opened(self, run_id: str) -> dict[str, int]:
-        stages = self._redis.hgetall(run_prefix(run_id) + "stages")
-        return {
-            name.decode().removesuffix("/opened"): int(value)
-            for name, value in stages.items()
-            if name.endswith(b"/opened")
-        }
-
     def _open(self, run_id: str, key: StageKey, total: int, order_seed: int) -> None:
         scores = hand_out_scores(total, order_seed)
         for first in range(0, max(total, 1), OPEN_CHUNK):
             chunk = scores[first : first + OPEN_CHUNK]
             self._store.call("open_stage", run_id, str(key), total, first, *chunk)
-
-    def _num_parts(self, run_id: str, tallies: Mapping[StageKey, StageTally]) -> dict[str, int]:
-        parts = {}
-        for key in tallies:
-            if key.stage == pb.STAGE_PLAN and (result := self._result(run_id, key)):
-                parts[key.emission] = result.plan.num_parts
-        return parts
-
-    def _result(self, run_id: str, key: StageKey) -> pb.TaskResult | None:
-        value = self._redis.hget(f"{run_prefix(run_id)}task:{key.task_id(0)}", "result")
-        return None if value is None else pb.TaskResult.FromString(value)
-
-    def _records(self, run_id: str, task_ids: Sequence[str]) -> list[pb.TaskRecord]:
-        pipe = self._redis.pipeline(transaction=False)
-        for task_id in task_ids:
-            pipe.hgetall(f"{run_prefix(run_id)}task:{task_id}")
-        return [
-            _record(_task(run_id, task_id), fields)
-            for task_id, fields in zip(task_ids, pipe.execute(), strict=True)
-        ]
-
-    def _progress(self, run_id: str, key: StageKey, tally: StageTally) -> pb.StageProgress:
-        done, total = self._units(run_id, key)
-        if key.stage == pb.STAGE_MATCH:
-            done += int(self._redis.hget(run_prefix(run_id) + "totals", "pairs") or 0)
-        return pb.StageProgress(
-            stage=key.stage,
-            emission_key=key.emission,
-            total=tally.total,
-            ready=tally.ready,
-            leased=tally.leased,
-            done=tally.done,
-            blocked=tally.blocked,
-            quarantined=tally.quarantined,
-            units_done=done,
-            units_total=total,
-        )
-
-    def _units(self, run_id: str, key: StageKey) -> tuple[int, int]:
-        """Sum the units of the stage's tasks in flight."""
-        prefix = run_prefix(run_id)
-        leased = [name.decode() for name in self._redis.zrange(prefix + "leases", 0, -1)]
-        pipe = self._redis.pipeline(transaction=False)
-        for task_id in leased:
-            if parse_task_id(task_id)[0] == key:
-                pipe.hmget(f"{prefix}task:{task_id}", "units_done", "units_total")
-        values = pipe.execute()
-        return sum(int(v[0] or 0) for v in values), sum(int(v[1] or 0) for v in values)
-
-    def _problems(self, run_id: str, tallies: Mapping[StageKey, StageTally]) -> list[pb.TaskRecord]:
-        waiting = (pb.TASK_STATE_BLOCKED, pb.TASK_STATE_QUARANTINED)
-        found: list[pb.TaskRecord] = []
-        for key, tally in tallies.items():
-            if tally.blocked or tally.quarantined:
-                for records in self.tasks(run_id, key):
-                    found += [record for record in records if record.state in waiting]
-        return found[:PROBLEMS_SHOWN]
 
     def _resolve(
         self, run_id: str, key: StageKey, accept_quarantine: bool, include_quarantined: bool
@@ -326,28 +167,6 @@ class Ledger:
                 if record.state in moves:
                     task_id = key.task_id(record.task.index)
                     self._store.call("resolve", run_id, task_id, *moves[record.state])
-
-
-def _task(run_id: str, task_id: str) -> pb.Task:
-    key, index = parse_task_id(task_id)
-    return pb.Task(run_id=run_id, stage=key.stage, emission_key=key.emission, index=index)
-
-
-def _record(task: pb.Task, fields: Mapping[bytes, bytes]) -> pb.TaskRecord:
-    record = pb.TaskRecord(
-        task=task,
-        state=_state(fields.get(b"state", b"ready")),
-        worker=fields.get(b"worker", b"").decode(),
-        failures=int(fields.get(b"failures", 0)),
-        error=fields.get(b"error", b"").decode(errors="replace"),
-    )
-    if b"result" in fields:
-        record.result.ParseFromString(fields[b"result"])
-    return record
-
-
-def _state(name: bytes) -> pb.TaskState.ValueType:
-    return pb.TaskState.Value(f"TASK_STATE_{name.decode().upper()}")
 
 
 def _totals(result: pb.MatchResult) -> dict[str, int]:

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from clipcurate.errors import InvalidInputError, NotFoundError
 from clipcurate.matching import Matcher
 from clipcurate.metadata import Metadata
+from clipcurate.rpc.references import read
 from clipcurate.rpc.v1 import ledger_pb2
-from clipcurate.storage import read_object
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Library:
     def _load(self, ref: ledger_pb2.MetadataRef, spec: ledger_pb2.RunSpec) -> Matcher:
         found = self.list().get(ref.fingerprint)
         if found is None or (found.rule, found.engine) != (spec.rule, spec.engine):
-            content = read_object(ref.object.url, ref.object.hash)
+            content = read(ref.object)
             found = _build(Metadata.from_bytes(content), spec.rule, spec.engine)
         with self._lock:
             self._recent[ref.fingerprint] = found

@@ -1,17 +1,17 @@
 """A match task: read its texts, match them, write the match index, count the hits."""
 
 from collections import Counter
-from functools import lru_cache
 
 import numpy as np
 
 from clipcurate.datasets.match_index import MatchIndex, Status, index_batches
-from clipcurate.datasets.run_plan import RunPlan
+from clipcurate.datasets.run_plan import RunPlan, load_plan
 from clipcurate.matching import Matcher
 from clipcurate.rpc.clients import CounterClient
+from clipcurate.rpc.references import reference
 from clipcurate.rpc.v1 import ledger_pb2
 from clipcurate.rpc.worker import Assignment, retry_unavailable
-from clipcurate.storage import join, publish_bytes, read_object
+from clipcurate.storage import join, publish_bytes
 from services.matcher.library import Library
 
 
@@ -32,19 +32,11 @@ class MatchTasks:
         stem = f"{assignment.task.index:06d}"
         stored = publish_bytes(index.to_bytes(), folder, stem, ".parquet")
         result = summarize(index)
-        result.index.CopyFrom(
-            ledger_pb2.ObjectRef(url=join(folder, stored.name), size=stored.size, hash=stored.hash)
-        )
+        result.index.CopyFrom(reference(folder, stored))
         counts = {name: index.in_language(name).sparse_counts() for name in index.languages()}
         retry_unavailable(
             lambda: self._counter.count_task(assignment.lease, result, counts), assignment
         )
-
-
-@lru_cache(maxsize=4)
-def load_plan(url: str, digest: str) -> RunPlan:
-    """Return a stored run plan."""
-    return RunPlan.from_bytes(read_object(url, digest))
 
 
 def match_task(plan: RunPlan, assignment: Assignment, matchers: dict[str, Matcher]) -> MatchIndex:

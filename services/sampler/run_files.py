@@ -11,9 +11,10 @@ from clipcurate import storage
 from clipcurate.datasets import snapshot
 from clipcurate.datasets.emission import EmissionRequest, Scored
 from clipcurate.datasets.match_index import MatchIndex
-from clipcurate.datasets.run_plan import RunPlan
+from clipcurate.datasets.run_plan import RunPlan, load_plan
 from clipcurate.datasets.run_record import RunRecord
 from clipcurate.rpc.clients import LedgerClient
+from clipcurate.rpc.references import read
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.storage import StoredObject
 
@@ -25,20 +26,9 @@ KINDS: dict[int, Any] = {
 
 
 @lru_cache(maxsize=4)
-def run_plan(url: str, digest: str) -> RunPlan:
-    """Return a stored run plan."""
-    return RunPlan.from_bytes(storage.read_object(url, digest))
-
-
-@lru_cache(maxsize=4)
 def frozen_counts(url: str, digest: str) -> snapshot.Counts:
     """Return a stored snapshot's counts."""
     return snapshot.from_bytes(storage.read_object(url, digest))
-
-
-def reference(folder: str, stored: StoredObject) -> pb.ObjectRef:
-    """Return where and what a stored object is."""
-    return pb.ObjectRef(url=storage.join(folder, stored.name), size=stored.size, hash=stored.hash)
 
 
 def request_of(spec: pb.EmissionSpec) -> EmissionRequest:
@@ -65,7 +55,7 @@ class RunFiles:
     @property
     def plan(self) -> RunPlan:
         """The run's plan."""
-        return run_plan(self.run.spec.plan.url, self.run.spec.plan.hash)
+        return load_plan(self.run.spec.plan.url, self.run.spec.plan.hash)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -107,7 +97,7 @@ class RunFiles:
         if record.state == pb.TASK_STATE_QUARANTINED:
             return None
         ref = record.result.match.index
-        return MatchIndex.from_bytes(storage.read_object(ref.url, ref.hash))
+        return MatchIndex.from_bytes(read(ref))
 
 
 class ScoredTasks(Iterable[Scored]):
@@ -127,4 +117,4 @@ class ScoredTasks(Iterable[Scored]):
         if index is None:
             return Scored(MatchIndex.empty(), np.zeros(0))
         ref = self._scores[task].result.score.scores
-        return Scored(index, np.frombuffer(storage.read_object(ref.url, ref.hash), "<f8"))
+        return Scored(index, np.frombuffer(read(ref), "<f8"))

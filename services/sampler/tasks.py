@@ -23,9 +23,10 @@ from clipcurate.errors import DatasetError
 from clipcurate.hashing import hash_bytes
 from clipcurate.metadata import Metadata
 from clipcurate.rpc.clients import CounterClient, LedgerClient
+from clipcurate.rpc.references import read, reference
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.rpc.worker import Assignment
-from services.sampler.run_files import RunFiles, ScoredTasks, frozen_counts, reference, request_of
+from services.sampler.run_files import RunFiles, ScoredTasks, frozen_counts, request_of
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +178,7 @@ class SamplerTasks:
 
     def _emission_plan(self, assignment: Assignment) -> EmissionPlan:
         ref = assignment.emission.plan.plan
-        return EmissionPlan.from_bytes(storage.read_object(ref.url, ref.hash))
+        return EmissionPlan.from_bytes(read(ref))
 
     def _provenance(self, files: RunFiles) -> dict[str, Any]:
         spec = files.run.spec
@@ -213,12 +214,7 @@ def unknown_rows(files: RunFiles) -> list[dict[str, Any]]:
 
 
 def _entries(spec: pb.RunSpec) -> dict[str, tuple[str, ...]]:
-    return {
-        ref.language: Metadata.from_bytes(
-            storage.read_object(ref.object.url, ref.object.hash)
-        ).entries
-        for ref in spec.metadata
-    }
+    return {ref.language: Metadata.from_bytes(read(ref.object)).entries for ref in spec.metadata}
 
 
 def _publish_pairs(

@@ -67,6 +67,6 @@ def test_counts_equal_brute_force_on_a_sample_of_every_pool(
     totals = json.loads((dataset / "manifest.json").read_text())["totals"]
     pools = len(list((tmp_path / "pool").iterdir()))
     assert sum(totals.values()) == pools * TEXTS
-    kept = duckdb.sql(f"SELECT count(*) FROM '{dataset}/pairs-*.parquet'").fetchone()
-    assert kept == (totals["kept"],)
+    kept = duckdb.sql(f"SELECT count(*) FROM '{dataset}/pairs-*.parquet'").fetchall()
+    assert kept == [(totals["kept"],)]
     assert command_line("verify", dataset, "--run", tmp_path / "out").returncode == 0

@@ -30,10 +30,14 @@ def hits(
     entries: list[str], column: pa.Array | pa.ChunkedArray | list[str | None]
 ) -> list[list[int]]:
     texts = pa.array(column, pa.string()) if isinstance(column, list) else column
-    matches = Matcher.build(entries).match(texts)
-    assert matches.row_offsets.dtype == np.int64
-    assert matches.entry_ids.dtype == np.uint32
-    return [matches[row].tolist() for row in range(len(matches))]
+    found = []
+    for engine in ENGINES:
+        matches = Matcher.build(entries, engine=engine).match(texts)
+        assert matches.row_offsets.dtype == np.int64
+        assert matches.entry_ids.dtype == np.uint32
+        found.append([matches[row].tolist() for row in range(len(matches))])
+    assert all(rows == found[0] for rows in found)
+    return found[0]
 
 
 @pytest.mark.parametrize(

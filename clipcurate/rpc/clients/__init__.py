@@ -1,0 +1,20 @@
+"""Typed clients. Every call has a deadline; every failure is one of clipcurate's own errors."""
+
+from clipcurate.rpc.clients.base import Client, open_channel
+from clipcurate.rpc.clients.counter import CounterClient, LiveCounts, dense_chunks
+from clipcurate.rpc.clients.ledger import LedgerClient
+from clipcurate.rpc.clients.matcher import MatcherClient
+from clipcurate.rpc.clients.sampler import SamplerClient
+from clipcurate.rpc.clients.trainer import TrainerClient
+
+__all__ = [
+    "Client",
+    "CounterClient",
+    "LedgerClient",
+    "LiveCounts",
+    "MatcherClient",
+    "SamplerClient",
+    "TrainerClient",
+    "dense_chunks",
+    "open_channel",
+]

@@ -1,0 +1,87 @@
+"""What all clients share: channels, deadlines, and failures as clipcurate's own errors."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Self
+
+import grpc
+
+from clipcurate.rpc.security import channel_credentials
+from clipcurate.rpc.settings import MAX_MESSAGE_BYTES, SecuritySettings
+from clipcurate.rpc.status import error_from
+
+CALL_SECONDS = 30.0
+BULK_SECONDS = 600.0
+STREAM_SECONDS = 7 * 24 * 3600.0
+
+_SERVICE_CONFIG = json.dumps(
+    {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [
+            {
+                "name": [{}],
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "2s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+    }
+)
+
+
+def open_channel(target: str, security: SecuritySettings | None = None) -> grpc.Channel:
+    """Open a channel that balances over all addresses of `target` and retries UNAVAILABLE."""
+    options = [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.service_config", _SERVICE_CONFIG),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+        # Otherwise a channel of the same target shares its broken connection's back-off.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_http_proxy", 0),
+    ]
+    credentials = channel_credentials(security) if security else None
+    if credentials is None:
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, credentials, options)
+
+
+class Client:
+    """A channel to one service. Use as a context manager, or call `close`."""
+
+    def __init__(self, target: str, security: SecuritySettings | None = None) -> None:
+        self.target = target
+        self.channel = open_channel(target, security)
+
+    def __enter__(self) -> Self:
+        """Return the client."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the channel."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the channel; calls in flight are cancelled."""
+        self.channel.close()
+
+    def call(self, method: Any, request: Any, timeout: float = CALL_SECONDS) -> Any:
+        """Make a call with one response. Raises the error that the server raised."""
+        try:
+            return method(request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise error_from(error, self.target) from error
+
+    def stream(self, method: Any, request: Any, timeout: float = STREAM_SECONDS) -> Iterator[Any]:
+        """Make a call with many responses; leaving the loop early cancels it."""
+        call = method(request, timeout=timeout)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise error_from(error, self.target) from error
+        finally:
+            call.cancel()

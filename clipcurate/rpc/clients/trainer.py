@@ -1,0 +1,48 @@
+"""Client of the Trainer service."""
+
+from collections.abc import Iterator
+
+from clipcurate.rpc.clients.base import Client
+from clipcurate.rpc.settings import SecuritySettings
+from clipcurate.rpc.v1 import ledger_pb2, trainer_pb2, trainer_pb2_grpc
+
+
+class TrainerClient(Client):
+    """Trainings. Methods mirror the Trainer service of `trainer.proto`."""
+
+    def __init__(self, target: str, security: SecuritySettings | None = None) -> None:
+        super().__init__(target, security)
+        self._stub = trainer_pb2_grpc.TrainerStub(self.channel)
+
+    def start(
+        self, dataset_url: str, spec: ledger_pb2.TrainSpec, output_url: str
+    ) -> trainer_pb2.Training:
+        """Start or resume a training. Idempotent."""
+        request = trainer_pb2.StartTrainingRequest(
+            dataset_url=dataset_url, spec=spec, output_url=output_url
+        )
+        response: trainer_pb2.StartTrainingResponse = self.call(self._stub.StartTraining, request)
+        return response.training
+
+    def watch(
+        self, training_id: str, interval_seconds: float = 1.0
+    ) -> Iterator[trainer_pb2.Training]:
+        """Yield the training now, at every interval, and last when it has ended."""
+        request = trainer_pb2.WatchTrainingRequest(
+            training_id=training_id, interval_seconds=interval_seconds
+        )
+        for response in self.stream(self._stub.WatchTraining, request):
+            yield response.training
+
+    def stop(self, training_id: str) -> trainer_pb2.Training:
+        """Save a checkpoint and stop."""
+        request = trainer_pb2.StopTrainingRequest(training_id=training_id)
+        response: trainer_pb2.StopTrainingResponse = self.call(self._stub.StopTraining, request)
+        return response.training
+
+    def list(self) -> list[trainer_pb2.Training]:
+        """Return the server's trainings, newest first."""
+        response: trainer_pb2.ListTrainingsResponse = self.call(
+            self._stub.ListTrainings, trainer_pb2.ListTrainingsRequest()
+        )
+        return [*response.trainings]

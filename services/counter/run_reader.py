@@ -1,0 +1,196 @@
+"""What Redis holds of runs, as the messages that clients see. Nothing here changes anything."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from clipcurate.errors import NotFoundError
+from clipcurate.rpc.v1 import ledger_pb2 as pb
+from services.counter.stages import StageKey, StageTally, parse_task_id, run_state, stability
+from services.counter.store import RUNS, Store, run_prefix
+
+LIST_CHUNK = 1000
+PROBLEMS_SHOWN = 100
+
+
+class RunReader:
+    """Runs, emissions, stages and tasks as they stand now."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._redis = store.redis
+
+    def run_ids(self) -> list[str]:
+        """Return all runs, oldest first."""
+        return [run_id.decode() for run_id in self._redis.zrange(RUNS, 0, -1)]
+
+    def spec(self, run_id: str) -> pb.RunSpec:
+        """Return a run's spec. Raises NotFoundError."""
+        value = self._redis.hget(run_prefix(run_id) + "run", "spec")
+        if value is None:
+            raise NotFoundError(
+                f"run {run_id!r} is unknown; `clipcurate runs` lists the known ones"
+            )
+        return pb.RunSpec.FromString(value)
+
+    def emissions(self, run_id: str) -> dict[str, pb.EmissionSpec]:
+        """Return a run's emissions by key, in order of request."""
+        prefix = run_prefix(run_id)
+        values = self._redis.hgetall(prefix + "emissions")
+        order = self._redis.zrange(prefix + "order", 0, -1)
+        return {key.decode(): pb.EmissionSpec.FromString(values[key]) for key in order}
+
+    def tallies(self, run_id: str) -> dict[StageKey, StageTally]:
+        """Return the tallies of the completely opened stages, in order of emission and stage."""
+        stages = self._redis.hgetall(run_prefix(run_id) + "stages")
+        keys = [StageKey.parse(name.decode()) for name in stages if not name.endswith(b"/opened")]
+        found = {}
+        for key in sorted(keys):
+            total = int(stages[str(key).encode()])
+            if int(stages[f"{key}/opened".encode()]) == total:
+                tally = self._redis.hgetall(f"{run_prefix(run_id)}tally:{key}")
+                found[key] = StageTally(total, **{k.decode(): int(v) for k, v in tally.items()})
+        return found
+
+    def run(self, run_id: str) -> pb.Run:
+        """Return a run with its progress. Raises NotFoundError."""
+        prefix = run_prefix(run_id)
+        spec, emissions, tallies = self.spec(run_id), self.emissions(run_id), self.tallies(run_id)
+        created, state = self._redis.hmget(prefix + "run", "created", "state")
+        totals = {k.decode(): int(v) for k, v in self._redis.hgetall(prefix + "totals").items()}
+        return pb.Run(
+            run_id=run_id,
+            spec=spec,
+            state=run_state(state == b"cancelled", emissions, tallies),
+            stability=stability(tallies),
+            pairs=totals.get("pairs", 0),
+            hits=totals.get("hits", 0),
+            stages=[self._progress(run_id, key, tally) for key, tally in tallies.items()],
+            emissions=[self.emission(run_id, key, spec) for key, spec in emissions.items()],
+            problems=self._problems(run_id, tallies),
+            created_at=float(created or 0),
+        )
+
+    def emission(self, run_id: str, key: str, spec: pb.EmissionSpec) -> pb.Emission:
+        """Return an emission with the results that it has so far."""
+        results = {
+            stage: self._result(run_id, StageKey(stage, key))
+            for stage in (pb.STAGE_PLAN, pb.STAGE_PUBLISH, pb.STAGE_TRAIN)
+        }
+        emission = pb.Emission(key=key, spec=spec)
+        if plan := results[pb.STAGE_PLAN]:
+            emission.plan.CopyFrom(plan.plan)
+        if published := results[pb.STAGE_PUBLISH]:
+            emission.published.CopyFrom(published.publish)
+        if trained := results[pb.STAGE_TRAIN]:
+            emission.trained.CopyFrom(trained.train)
+        return emission
+
+    def tasks(self, run_id: str, key: StageKey) -> Iterator[list[pb.TaskRecord]]:
+        """Yield a stage's tasks in index order, in lists of up to 1,000."""
+        total = int(self._redis.hget(run_prefix(run_id) + "stages", str(key)) or 0)
+        for first in range(0, total, LIST_CHUNK):
+            numbers = range(first, min(first + LIST_CHUNK, total))
+            yield self._records(run_id, [key.task_id(number) for number in numbers])
+
+    def counted_tasks(self, run_id: str) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
+        """Return the indexes of the counted match tasks and their hits per language."""
+        counted: list[int] = []
+        hits: dict[str, int] = {}
+        for records in self.tasks(run_id, StageKey(pb.STAGE_MATCH)):
+            for record in records:
+                if record.state == pb.TASK_STATE_DONE:
+                    counted.append(record.task.index)
+                    for language, number in record.result.match.hits.items():
+                        hits[language] = hits.get(language, 0) + number
+        return np.array(counted, np.int64), hits
+
+    def _opened(self, run_id: str) -> dict[str, int]:
+        stages = self._redis.hgetall(run_prefix(run_id) + "stages")
+        return {
+            name.decode().removesuffix("/opened"): int(value)
+            for name, value in stages.items()
+            if name.endswith(b"/opened")
+        }
+
+    def _num_parts(self, run_id: str, tallies: Mapping[StageKey, StageTally]) -> dict[str, int]:
+        parts = {}
+        for key in tallies:
+            if key.stage == pb.STAGE_PLAN and (result := self._result(run_id, key)):
+                parts[key.emission] = result.plan.num_parts
+        return parts
+
+    def _result(self, run_id: str, key: StageKey) -> pb.TaskResult | None:
+        value = self._redis.hget(f"{run_prefix(run_id)}task:{key.task_id(0)}", "result")
+        return None if value is None else pb.TaskResult.FromString(value)
+
+    def _records(self, run_id: str, task_ids: Sequence[str]) -> list[pb.TaskRecord]:
+        pipe = self._redis.pipeline(transaction=False)
+        for task_id in task_ids:
+            pipe.hgetall(f"{run_prefix(run_id)}task:{task_id}")
+        return [
+            _record(task_of(run_id, task_id), fields)
+            for task_id, fields in zip(task_ids, pipe.execute(), strict=True)
+        ]
+
+    def _progress(self, run_id: str, key: StageKey, tally: StageTally) -> pb.StageProgress:
+        done, total = self._units(run_id, key)
+        if key.stage == pb.STAGE_MATCH:
+            done += int(self._redis.hget(run_prefix(run_id) + "totals", "pairs") or 0)
+        return pb.StageProgress(
+            stage=key.stage,
+            emission_key=key.emission,
+            total=tally.total,
+            ready=tally.ready,
+            leased=tally.leased,
+            done=tally.done,
+            blocked=tally.blocked,
+            quarantined=tally.quarantined,
+            units_done=done,
+            units_total=total,
+        )
+
+    def _units(self, run_id: str, key: StageKey) -> tuple[int, int]:
+        """Sum the units of the stage's tasks in flight."""
+        prefix = run_prefix(run_id)
+        leased = [name.decode() for name in self._redis.zrange(prefix + "leases", 0, -1)]
+        pipe = self._redis.pipeline(transaction=False)
+        for task_id in leased:
+            if parse_task_id(task_id)[0] == key:
+                pipe.hmget(f"{prefix}task:{task_id}", "units_done", "units_total")
+        values = pipe.execute()
+        return sum(int(v[0] or 0) for v in values), sum(int(v[1] or 0) for v in values)
+
+    def _problems(self, run_id: str, tallies: Mapping[StageKey, StageTally]) -> list[pb.TaskRecord]:
+        waiting = (pb.TASK_STATE_BLOCKED, pb.TASK_STATE_QUARANTINED)
+        found: list[pb.TaskRecord] = []
+        for key, tally in tallies.items():
+            if tally.blocked or tally.quarantined:
+                for records in self.tasks(run_id, key):
+                    found += [record for record in records if record.state in waiting]
+        return found[:PROBLEMS_SHOWN]
+
+
+def task_of(run_id: str, task_id: str) -> pb.Task:
+    """Return the task that an id within a run names."""
+    key, index = parse_task_id(task_id)
+    return pb.Task(run_id=run_id, stage=key.stage, emission_key=key.emission, index=index)
+
+
+def _record(task: pb.Task, fields: Mapping[bytes, bytes]) -> pb.TaskRecord:
+    record = pb.TaskRecord(
+        task=task,
+        state=state_of(fields.get(b"state", b"ready")),
+        worker=fields.get(b"worker", b"").decode(),
+        failures=int(fields.get(b"failures", 0)),
+        error=fields.get(b"error", b"").decode(errors="replace"),
+    )
+    if b"result" in fields:
+        record.result.ParseFromString(fields[b"result"])
+    return record
+
+
+def state_of(name: bytes) -> pb.TaskState.ValueType:
+    """Return the state that Redis names so."""
+    return pb.TaskState.Value(f"TASK_STATE_{name.decode().upper()}")
