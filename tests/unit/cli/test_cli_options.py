@@ -1,0 +1,123 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipcurate.cli.options import (
+    absolute,
+    emission_requests,
+    run_request,
+    state_folder,
+    train_request,
+)
+from clipcurate.cli.submission import TrainRequest
+from clipcurate.datasets.emission import PART_BYTES, EmissionRequest
+from clipcurate.errors import InvalidInputError, MetadataError, NotFoundError
+from clipcurate.pools import Columns
+
+
+def requests(emit: list[str] | None = None, **given: Any) -> list[EmissionRequest]:
+    options = {"t": None, "size": None, "tail_share": None, "seed": 0, "round": 0, "part_bytes": 0}
+    return emission_requests(emit, **(options | given))
+
+
+@pytest.mark.parametrize(
+    ("emit", "options", "expected"),
+    [
+        (None, {"t": 5.0}, [EmissionRequest("balanced", t=5.0)]),
+        ([], {"size": 5}, [EmissionRequest("balanced", size=5)]),
+        (["balanced"], {"tail_share": 0.1}, [EmissionRequest("balanced", tail_share=0.1)]),
+        (["raw"], {}, [EmissionRequest("raw")]),
+        (["none"], {}, []),
+        (["none", "none"], {}, []),
+        (
+            ["matched", "balanced", "raw", "matched"],
+            {"t": 2.0, "seed": 3, "round": 1, "part_bytes": 9},
+            [
+                EmissionRequest("matched", seed=3, round=1, part_bytes=9),
+                EmissionRequest("balanced", t=2.0, seed=3, round=1, part_bytes=9),
+                EmissionRequest("raw", seed=3, round=1, part_bytes=9),
+            ],
+        ),
+    ],
+)
+def test_emissions(emit: Any, options: dict[str, Any], expected: list[EmissionRequest]) -> None:
+    assert requests(emit, **options) == expected
+
+
+def test_no_part_size_is_the_default() -> None:
+    assert requests(["raw"])[0].part_bytes == PART_BYTES
+
+
+@pytest.mark.parametrize(
+    ("emit", "options", "message"),
+    [
+        (None, {}, "exactly one of --t, --size and --tail-share"),
+        (["balanced"], {"t": 1.0, "size": 3}, "exactly one"),
+        (["raw"], {"t": 1.0}, "go with --emit balanced"),
+        (["none"], {"tail_share": 0.1}, "go with --emit balanced"),
+        (["blanced"], {}, "unknown --emit 'blanced'; known: balanced, matched, raw, none"),
+        (["none", "raw"], {}, "none"),
+        (None, {"t": -1.0}, "positive"),
+        (None, {"t": 1.0, "seed": -1}, "seed -1"),
+        (None, {"t": 1.0, "part_bytes": -1}, "part_bytes -1"),
+    ],
+)
+def test_emissions_refused(emit: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        requests(emit, **options)
+
+
+def test_training() -> None:
+    assert train_request("", None, "") is None
+    assert train_request("", [], "") is None
+    assert train_request("tiny", None, "") == TrainRequest("tiny", {})
+    found = train_request("tiny", ["lr=1e-3", "note=a=b", "empty="], "s3://b/eval")
+    assert found == TrainRequest("tiny", {"lr": "1e-3", "note": "a=b", "empty": ""}, "s3://b/eval")
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings", "eval_url", "message"),
+    [
+        ("", ["lr=1"], "", "go with --train"),
+        ("", None, "eval", "go with --train"),
+        ("tiny", ["lr"], "", "name=value, not 'lr'"),
+        ("tiny", ["lr=1", "wd 2"], "", "name=value, not 'wd 2'"),
+    ],
+)
+def test_training_refused(preset: str, settings: Any, eval_url: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        train_request(preset, settings, eval_url)
+
+
+def test_local_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert absolute("pool/*.parquet") == f"{tmp_path}/pool/*.parquet"
+    assert absolute("~/pool") == "/home/someone/pool"
+    assert absolute("/pool") == "/pool"
+    for url in ("s3://bucket/pool", "memory://x", "zip::s3://b/a.zip"):
+        assert absolute(url) == url
+
+
+def test_a_run_request(tmp_path: Path) -> None:
+    path = tmp_path / "m.txt"
+    path.write_text("a\nb\n")
+    columns = Columns(text="caption")
+    request = run_request(["s3://b/*"], columns, str(path), False, str(tmp_path), task_rows=5)
+    assert request.pool == ["s3://b/*"]
+    assert request.metadata.entries == ("a", "b")
+    assert (request.columns, request.task_rows) == (columns, 5)
+    path.write_text("a\na\n")
+    with pytest.raises(MetadataError, match="1 repeats 0"):
+        run_request([], columns, str(path), False, str(tmp_path))
+    assert run_request([], columns, str(path), True, "o").metadata.entries == ("a",)
+    with pytest.raises(NotFoundError, match="missing"):
+        run_request([], columns, str(tmp_path / "missing"), False, "o")
+
+
+def test_the_state_lies_beside_a_local_output(tmp_path: Path) -> None:
+    assert state_folder(None, str(tmp_path)) == tmp_path / ".clipcurate"
+    assert state_folder(tmp_path / "state", "s3://b/out") == tmp_path / "state"
+    with pytest.raises(InvalidInputError, match="--state"):
+        state_folder(None, "memory://out")

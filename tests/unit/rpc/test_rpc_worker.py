@@ -1,0 +1,91 @@
+import threading
+
+import pytest
+
+from clipcurate import errors
+from clipcurate.rpc.v1 import ledger_pb2 as pb
+from clipcurate.rpc.worker import Assignment, Draining, describe, failure_kind, retry_unavailable
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (errors.UnreadableInputError(), pb.FAILURE_KIND_INPUT),
+        (errors.PoolError(), pb.FAILURE_KIND_PERMANENT),
+        (errors.InputChangedError(), pb.FAILURE_KIND_PERMANENT),
+        (errors.InvalidInputError(), pb.FAILURE_KIND_PERMANENT),
+        (errors.MetadataError(), pb.FAILURE_KIND_PERMANENT),
+        (errors.StorageError(), pb.FAILURE_KIND_OTHER),
+        (errors.UnavailableError(), pb.FAILURE_KIND_OTHER),
+        (errors.NotFoundError(), pb.FAILURE_KIND_OTHER),
+        (errors.DatasetError(), pb.FAILURE_KIND_OTHER),
+        (errors.ClipcurateError(), pb.FAILURE_KIND_OTHER),
+        (MemoryError(), pb.FAILURE_KIND_OTHER),
+        (KeyError("x"), pb.FAILURE_KIND_OTHER),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_only_unreadable_bytes_may_quarantine(error: Exception, kind: int) -> None:
+    assert failure_kind(error) == kind
+
+
+@pytest.fixture
+def assignment() -> Assignment:
+    task = pb.Task(run_id="0123456789ab", stage=pb.STAGE_WRITE, emission_key="e", index=4)
+    run = pb.Run(
+        emissions=[pb.Emission(key="d"), pb.Emission(key="e", spec=pb.EmissionSpec(seed=3))]
+    )
+    return Assignment(pb.Lease(task=task, token="t"), run, threading.Event())
+
+
+def test_an_assignment_knows_its_task_and_its_emission(assignment: Assignment) -> None:
+    assert assignment.task.index == 4
+    assert assignment.emission.spec.seed == 3
+    assert describe(assignment.task) == "write task 4 of run 01234567"
+
+
+def test_check_counts_units_and_heeds_orders(assignment: Assignment) -> None:
+    assignment.check(3)
+    assignment.check()
+    assignment.check(4)
+    assert assignment.units_done == 7
+    assignment.stopping.set()
+    with pytest.raises(Draining):
+        assignment.check()
+    assignment.lost.set()
+    with pytest.raises(errors.LeaseLostError, match="write task 4"):
+        assignment.check()
+
+
+def test_a_call_is_repeated_until_its_service_is_back(assignment: Assignment) -> None:
+    attempts = []
+
+    def call() -> None:
+        attempts.append(1)
+        if len(attempts) < 2:
+            raise errors.UnavailableError
+
+    retry_unavailable(call, assignment)
+    assert len(attempts) == 2
+
+
+@pytest.mark.parametrize("order", ["stopping", "lost"])
+def test_a_call_is_given_up_with_the_task(assignment: Assignment, order: str) -> None:
+    def call() -> None:
+        raise errors.UnavailableError
+
+    getattr(assignment, order).set()
+    with pytest.raises(errors.UnavailableError):
+        retry_unavailable(call, assignment)
+
+
+def test_other_errors_are_not_repeated(assignment: Assignment) -> None:
+    attempts = []
+
+    def call() -> None:
+        attempts.append(1)
+        raise errors.LeaseLostError
+
+    with pytest.raises(errors.LeaseLostError):
+        retry_unavailable(call, assignment)
+    assert attempts == [1]
