@@ -58,8 +58,8 @@ class EmissionRequest:
             )
         if self.t is not None and not 0 < self.t < float("inf"):
             raise InvalidInputError(f"t must be positive and finite, not {self.t}")
-        if self.size is not None and self.size < 1:
-            raise InvalidInputError(f"size must be at least 1, not {self.size}")
+        if self.size is not None and not 1 <= self.size < 1 << 63:
+            raise InvalidInputError(f"size must be at least 1 and below 2**63, not {self.size}")
         if self.tail_share is not None and not 0 < self.tail_share < 1:
             raise InvalidInputError(f"a tail share lies between 0 and 1, not {self.tail_share}")
         for name, limit in _LIMITS.items():

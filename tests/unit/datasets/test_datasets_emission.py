@@ -48,6 +48,7 @@ BALANCED = EmissionRequest("balanced", t=4.0, seed=7)
         ({"kind": "balanced", "t": float("inf")}, "positive and finite"),
         ({"kind": "balanced", "t": float("nan")}, "positive and finite"),
         ({"kind": "balanced", "size": 0}, "at least 1"),
+        ({"kind": "balanced", "size": 1 << 63}, "below"),
         ({"kind": "balanced", "tail_share": 0.0}, "between 0 and 1"),
         ({"kind": "balanced", "tail_share": 1.0}, "between 0 and 1"),
         ({"kind": "raw", "seed": -1}, "seed -1"),
