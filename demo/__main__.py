@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ClipcurateError as error:
         console.print(f"[red]error:[/red] {error}", highlight=False)
         return 1
+    except KeyboardInterrupt:
+        console.print("\nstopped; the same command starts anew")
+        return 130
     return 0
 
 
@@ -90,7 +93,7 @@ def _say_where(
     results: dict[str, pipeline.Result], output: Path, seconds: float, console: Console
 ) -> None:
     """Prints where things lie and what to try next."""
-    balanced = results["balanced"]
+    balanced, matched = results["balanced"], results["matched"].manifest["totals"]["kept"]
     lines = [f"\nDone in {seconds / 60:.1f} minutes. Where things lie:"]
     lines += [f"  {output / name}" for name in ("pool", "eval", "metadata.json")]
     lines += [f"  {result.dataset}\n    model: {result.training}" for result in results.values()]
@@ -98,7 +101,7 @@ def _say_where(
     clipcurate = Path(sys.executable).with_name("clipcurate")
     lines += [
         f"  {clipcurate} verify {balanced.dataset} --run {output / 'run'}",
-        f"  {clipcurate} plan {output / 'run'} --size 5000",
+        f"  {clipcurate} plan {output / 'run'} --size {matched // 2}",
         f"  echo 'a photo of an umbrella' | {clipcurate} match --metadata {output}/metadata.json",
     ]
     console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

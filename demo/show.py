@@ -1,6 +1,7 @@
 """Prints the figure on a terminal: a table of numbers, and bars."""
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from clipcurate.report.figure1 import Figure1
@@ -14,12 +15,14 @@ BAR_STYLES: tuple[str, ...] = ("bright_black", "blue", "red")
 
 def show_table(figure: Figure1, console: Console) -> None:
     """Prints sizes and accuracies, chance included."""
-    table = Table(title="Figure 1 in miniature: zero-shot accuracy, mean per class (%)")
+    title = "Figure 1 in miniature: zero-shot accuracy, mean per class (%)"
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("emission", "pairs", "seen pairs", *figure.groups):
-        table.add_column(column, justify="left" if column == "emission" else "right")
+        justify: JustifyMethod = "left" if column == "emission" else "right"
+        table.add_column(column, justify=justify, no_wrap=True)
     for training in figure.trainings:
         cells = [
-            f"{100 * found.value:.1f} ± {100 * found.standard_error:.1f}"
+            f"{100 * found.value:.1f}±{100 * found.standard_error:.1f}"
             for found in training.accuracies.values()
         ]
         table.add_row(training.name, f"{training.pairs:,}", f"{training.seen_pairs:,}", *cells)

@@ -16,7 +16,7 @@ def test_the_table_shows_every_number() -> None:
     console = Console(file=io.StringIO(), width=120)
     show_table(figure(), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert all(word in text for word in ("1,000", "5,000", "20.0 ± 4.0", "40.0 ± 4.9", "chance"))
+    assert all(word in text for word in ("1,000", "5,000", "20.0±4.0", "40.0±4.9", "chance"))
 
 
 def test_the_longest_bar_fills_the_width_and_the_others_are_in_proportion() -> None:
