@@ -1,7 +1,6 @@
 """Runs the pool through the user's own command, and reads what it left behind."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -57,11 +56,7 @@ def run(config: DemoConfig, output: Path) -> dict[str, Result]:
         ClipcurateError: the command failed; it has said why on stderr.
         NotFoundError: it succeeded, but left no training for a dataset.
     """
-    # Idle threads of PyTorch sleep instead of spinning: the services share the processors.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    done = subprocess.run(
-        command(config, output), env=environment, stdout=subprocess.PIPE, text=True, check=False
-    )
+    done = subprocess.run(command(config, output), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise ClipcurateError(
             f"clipcurate run ended with exit status {done.returncode}; its logs: "

@@ -33,4 +33,3 @@ def threshold_for(counts: npt.NDArray[np.int64], tail_share: float) -> float:
     shares = np.cumsum(ordered) / counts.sum()
     nearest = ordered[np.abs(shares - tail_share).argmin()]
     return float(nearest if nearest > 0 else ordered[ordered > 0][0])
-

@@ -23,6 +23,8 @@ from clipcurate.rpc.clients import open_channel
 START_SECONDS = 60.0
 REDIS_SECONDS = 10.0
 """How long a Redis given by its URL may take to answer."""
+PATIENT = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+"""Threads of torch that spin while they wait would take the cores from all other services."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class LocalStack:
         ready = runtime / f"{name}.address"
         values = {**settings, "LISTEN": listen, "READY_FILE": str(ready)}
         prefix = f"CLIPCURATE_{service.upper()}_"
-        environment = {prefix + key: value for key, value in values.items()}
+        environment = PATIENT | {prefix + key: value for key, value in values.items()}
         log_path = self.options.state / "logs" / f"{name}.log"
         child = Child(name, [sys.executable, "-m", f"services.{service}"], environment, log_path)
         self.supervisor.start(child)

@@ -70,21 +70,29 @@ class FrozenRun:
 
     @classmethod
     def open(cls, url: str) -> "FrozenRun":
-        """Open a run's folder, or an output folder that holds exactly one frozen run.
+        """Open a record, the folder of its run, or an output folder that holds just one.
+
+        Records of one snapshot differ in how the pool was cut into tasks; any of them will do.
 
         Raises:
             NotFoundError: no frozen run is there.
-            InvalidInputError: several are.
+            InvalidInputError: several snapshots are.
         """
         fs, path = storage.locate(url)
         path = glob.escape(path)
-        found = fs.glob(f"{path}/{PREFIX}-*.json") or fs.glob(f"{path}/runs/*/{PREFIX}-*.json")
+        patterns = [path, f"{path}/{PREFIX}-*.json", f"{path}/runs/*/{PREFIX}-*.json"]
+        found: list[str] = next(
+            filter(None, map(fs.glob, patterns[not path.endswith(".json") :])), []
+        )
         if not found:
             raise NotFoundError(f"{url}: no frozen run here; let `clipcurate run` finish first")
-        if len(found) > 1:
-            names = ", ".join(sorted({name.rpartition("/")[0] for name in found}))
-            raise InvalidInputError(f"{url}: several frozen snapshots, name one run of: {names}")
-        name = fs.unstrip_protocol(found[0])
+        by_snapshot = {name.rpartition("-")[0]: name for name in sorted(found)}
+        if len(by_snapshot) > 1:
+            names = ", ".join(by_snapshot.values())
+            raise InvalidInputError(
+                f"{url}: several snapshots are here; name one record of: {names}"
+            )
+        name = fs.unstrip_protocol(*by_snapshot.values())
         return cls(name.rpartition("/")[0], RunRecord.from_bytes(storage.read_bytes(name)))
 
     @property

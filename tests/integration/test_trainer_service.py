@@ -1,4 +1,3 @@
-
 """The trainer as a real process: its RPCs, the tasks of a ledger, and SIGTERM."""
 
 import io
@@ -37,7 +36,7 @@ def write_dataset(folder: Path, images: int) -> str:
             for number in range(images):
                 add_sample(tar, number)
         files.append(FileRecord("images.tar", "images", size=0, hash="", rows=images, part=0))
-    publish(str(folder), Manifest({}, "e", Totals(), {}, {}, 0.0, 0.0, [], tuple(files), {}))
+    publish(str(folder), Manifest({}, "e", Totals(), {}, {}, 0.0, 0.0, 0, [], tuple(files), {}))
     return str(folder)
 
 

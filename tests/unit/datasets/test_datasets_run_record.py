@@ -54,6 +54,14 @@ def test_none_and_several_are_refused(make_run, parquet_pool: Path, tmp_path: Pa
         FrozenRun.open(run.output)
 
 
+def test_records_of_one_snapshot_are_one(make_run, parquet_pool: Path) -> None:  # type: ignore[no-untyped-def]
+    run = make_run(parquet_pool)
+    (record,) = Path(run.folder).glob("record-*.json")
+    (record.parent / f"{record.stem[:-1]}x.json").write_bytes(record.read_bytes())
+    assert FrozenRun.open(run.folder).plan() == run.plan
+    assert FrozenRun.open(str(record)).plan() == run.plan
+
+
 def test_a_quarantined_task_is_empty(make_run, parquet_pool: Path) -> None:  # type: ignore[no-untyped-def]
     run = make_run(parquet_pool, task_rows=20)
     frozen = FrozenRun.open(run.folder)

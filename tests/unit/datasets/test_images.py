@@ -32,7 +32,7 @@ def record(name: str, rows: int, role: str = "images") -> FileRecord:
 
 
 def write_manifest(folder: Path, *files: FileRecord) -> str:
-    manifest = Manifest({}, "e", Totals(), {}, {}, 0.0, 0.0, [], files, {})
+    manifest = Manifest({}, "e", Totals(), {}, {}, 0.0, 0.0, 0, [], files, {})
     publish(str(folder), manifest)
     return str(folder)
 

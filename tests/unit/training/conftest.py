@@ -57,7 +57,7 @@ def make_manifest(name: str, images: int) -> Manifest:
     files = [FileRecord("pairs-00000.parquet", "pairs", size=0, hash="", rows=1, part=0)]
     if images:
         files.append(FileRecord("images-00000.tar", "images", 0, "", rows=images, part=0))
-    return Manifest({"name": name}, name, Totals(), {}, {}, 0.0, 0.0, [], tuple(files), {})
+    return Manifest({"name": name}, name, Totals(), {}, {}, 0.0, 0.0, 0, [], tuple(files), {})
 
 
 def coloured_samples(count: int) -> list[Sample]:
