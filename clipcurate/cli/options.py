@@ -39,7 +39,9 @@ Rule = Annotated[str, typer.Option("--rule", help="Matching rule.")]
 Engine = Annotated[str, typer.Option("--engine", help="Matching engine.")]
 Dedupe = Annotated[bool, typer.Option("--dedupe", help="Drop repeated and empty entries.")]
 TaskRows = Annotated[int, typer.Option("--task-rows", min=1, help="About so many rows a task.")]
-OrderSeed = Annotated[int, typer.Option("--order-seed", help="Keys the order of hand-out.")]
+OrderSeed = Annotated[
+    int, typer.Option("--order-seed", min=0, max=2**64 - 1, help="Keys the order of hand-out.")
+]
 PartBytes = Annotated[
     int, typer.Option("--part-bytes", help="Pool bytes per part of a dataset; 0: 256 MiB.")
 ]
@@ -98,7 +100,9 @@ def emission_requests(
 
 def _kind(name: str) -> Kind:
     if name not in ("raw", "matched", "balanced"):
-        raise InvalidInputError(f"unknown --emit {name!r}; known: balanced, matched, raw, none")
+        raise InvalidInputError(
+            f"--emit {name!r}: known are balanced, matched, raw, or none by itself"
+        )
     return name  # type: ignore[return-value]
 
 
@@ -109,7 +113,7 @@ def train_request(preset: str, settings: list[str] | None, eval_url: str) -> Tra
             raise InvalidInputError("--train-set and --eval go with --train PRESET")
         return None
     pairs = [setting.partition("=") for setting in settings or []]
-    if bad := [name for name, equals, _ in pairs if not equals]:
+    if bad := ["".join(pair) for pair in pairs if not (pair[0] and pair[1])]:
         raise InvalidInputError(f"--train-set takes name=value, not {bad[0]!r}")
     overrides = {name: value for name, _, value in pairs}
     return TrainRequest(preset, overrides, absolute(eval_url) if eval_url else "")

@@ -97,7 +97,7 @@ class ImageIndex:
         """Return sample `number` (0 ≤ number < len). Raises DatasetError if it is malformed."""
         tar = self._tars[int(np.searchsorted(self._first, number, side="right")) - 1]
         start, stop = self._spans[number].tolist()
-        fs, path = storage.filesystem(tar)
+        fs, path = storage.locate(tar)
         content = fs.cat_file(path, start=start, end=stop)
         return _parse_sample(content, f"{tar} at byte {start}")
 

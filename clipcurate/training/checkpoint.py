@@ -35,13 +35,13 @@ def save(folder: str, state: TrainState, settings: str, keep: int) -> None:
         torch.save(payload, path)
         storage.publish(path, folder, stem, SUFFIX)
     for url in saved(folder)[:-keep]:
-        fs, path_in_fs = storage.filesystem(url)
+        fs, path_in_fs = storage.locate(url)
         fs.rm_file(path_in_fs)
 
 
 def saved(folder: str) -> list[str]:
     """Return the URLs of the checkpoints in `folder`, oldest first."""
-    fs, path = storage.filesystem(folder)
+    fs, path = storage.locate(folder)
     names = sorted(str(found).rpartition("/")[2] for found in fs.glob(f"{path}/{PREFIX}*{SUFFIX}"))
     return [storage.join(folder, name) for name in names]
 

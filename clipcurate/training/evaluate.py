@@ -131,7 +131,7 @@ def _label(parts: dict[str, bytes], classes: int, where: str) -> int:
 
 
 def _tars(url: str) -> list[str]:
-    fs, path = storage.filesystem(url)
+    fs, path = storage.locate(url)
     for folder, url_of_folder in ((path, url), (f"{path}/test", storage.join(url, "test"))):
         names = [str(found).rpartition("/")[2] for found in fs.glob(f"{folder}/*.tar")]
         if names:

@@ -11,13 +11,13 @@ from services.counter.run_reader import RunReader, state_of, task_of
 from services.counter.settings import CounterSettings
 from services.counter.stages import (
     StageKey,
-    due_stages,
     hand_out_scores,
 )
-from services.counter.store import RUNS, Store, run_prefix
+from services.counter.store import ACTIVE_RUNS, RUNS, Store, run_prefix
 
 OPEN_CHUNK = 2000
 """Tasks added to a queue per script call, which keeps it below 10 ms."""
+ENDED = (pb.RUN_STATE_DONE, pb.RUN_STATE_CANCELLED)
 _MILLISECONDS = 1000
 _KINDS = {
     pb.FAILURE_KIND_INPUT: "input",
@@ -62,6 +62,7 @@ class Ledger(RunReader):
             pipe.zadd(run_prefix(run_id) + "order", {key: now + number * 1e-3}, nx=True)
         pipe.execute()
         self._redis.zadd(RUNS, {run_id: now}, nx=True)
+        self._activate(run_id)
         self.advance(run_id)
 
     def advance(self, run_id: str) -> None:
@@ -71,25 +72,33 @@ class Ledger(RunReader):
 
     def _open_due(self, run_id: str) -> bool:
         """Open what is due now; say whether that was anything."""
-        spec = self.spec(run_id)
-        opened = self._opened(run_id)
-        tallies = self.tallies(run_id)
-        due = due_stages(spec, self.emissions(run_id), tallies, self._num_parts(run_id, tallies))
-        missing = [(key, total) for key, total in due if opened.get(str(key), -1) != total]
-        for key, total in missing:
-            self._open(run_id, key, total, spec.order_seed)
-        return bool(missing)
+        due = self.due(run_id)
+        for key, total in due:
+            self._open(run_id, key, total, self.spec(run_id).order_seed)
+        return bool(due)
 
     def claim(self, worker: str, stages: Sequence[int]) -> pb.Lease | None:
         """Hand out a task of an active run, oldest run first, or None."""
-        for run_id in self.run_ids():
+        for run_id in self.active_run_ids():
             token = secrets.token_hex(16)
             args = [worker, token, self._lease_ms, self._backoff_ms, self._max_failures, *stages]
             task_id = self._store.call("claim", run_id, *args)
             if task_id is not None:
                 task = task_of(run_id, task_id.decode())
                 return pb.Lease(task=task, token=token, ttl_seconds=self._lease_seconds)
+            self._rest(run_id)
         return None
+
+    def _rest(self, run_id: str) -> None:
+        """Nothing can be handed out: mend what a crash left closed, forget what has ended."""
+        if self._open_due(run_id) or self.state(run_id) not in ENDED:
+            return
+        self._redis.zrem(ACTIVE_RUNS, run_id)
+        if self.state(run_id) not in ENDED:  # someone added to it at the same moment
+            self._activate(run_id)
+
+    def _activate(self, run_id: str) -> None:
+        self._redis.zadd(ACTIVE_RUNS, {run_id: time.time()}, nx=True)
 
     def renew(self, lease: pb.Lease, done: int | None = None, total: int = 0) -> float:
         """Extend a lease; return its lifetime in seconds. Raises LeaseLostError."""
@@ -132,6 +141,7 @@ class Ledger(RunReader):
         self._redis.hset(run_prefix(run_id) + "run", "state", "active")
         for key in self.tallies(run_id):
             self._resolve(run_id, key, accept_quarantine, include_quarantined)
+        self._activate(run_id)
         self.advance(run_id)
 
     @property

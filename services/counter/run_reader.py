@@ -7,8 +7,15 @@ import numpy.typing as npt
 
 from clipcurate.errors import NotFoundError
 from clipcurate.rpc.v1 import ledger_pb2 as pb
-from services.counter.stages import StageKey, StageTally, parse_task_id, run_state, stability
-from services.counter.store import RUNS, Store, run_prefix
+from services.counter.stages import (
+    StageKey,
+    StageTally,
+    due_stages,
+    parse_task_id,
+    run_state,
+    stability,
+)
+from services.counter.store import ACTIVE_RUNS, RUNS, Store, run_prefix
 
 LIST_CHUNK = 1000
 PROBLEMS_SHOWN = 100
@@ -24,6 +31,23 @@ class RunReader:
     def run_ids(self) -> list[str]:
         """Return all runs, oldest first."""
         return [run_id.decode() for run_id in self._redis.zrange(RUNS, 0, -1)]
+
+    def active_run_ids(self) -> list[str]:
+        """Return the runs that may have tasks to hand out, oldest first."""
+        return [run_id.decode() for run_id in self._redis.zrange(ACTIVE_RUNS, 0, -1)]
+
+    def state(self, run_id: str) -> pb.RunState.ValueType:
+        """Say where a run stands. Raises NotFoundError."""
+        cancelled = self._redis.hget(run_prefix(run_id) + "run", "state") == b"cancelled"
+        state = run_state(cancelled, self.emissions(run_id), self.tallies(run_id))
+        blocked = state == pb.RUN_STATE_BLOCKED
+        return pb.RUN_STATE_ACTIVE if blocked and self.due(run_id) else state
+
+    def due(self, run_id: str) -> list[tuple[StageKey, int]]:
+        """Return the stages that are due but not open yet, with their numbers of tasks."""
+        spec, tallies, opened = self.spec(run_id), self.tallies(run_id), self._opened(run_id)
+        due = due_stages(spec, self.emissions(run_id), tallies, self._num_parts(run_id, tallies))
+        return [(key, total) for key, total in due if opened.get(str(key), -1) != total]
 
     def spec(self, run_id: str) -> pb.RunSpec:
         """Return a run's spec. Raises NotFoundError."""
@@ -57,12 +81,12 @@ class RunReader:
         """Return a run with its progress. Raises NotFoundError."""
         prefix = run_prefix(run_id)
         spec, emissions, tallies = self.spec(run_id), self.emissions(run_id), self.tallies(run_id)
-        created, state = self._redis.hmget(prefix + "run", "created", "state")
+        created = self._redis.hget(prefix + "run", "created")
         totals = {k.decode(): int(v) for k, v in self._redis.hgetall(prefix + "totals").items()}
         return pb.Run(
             run_id=run_id,
             spec=spec,
-            state=run_state(state == b"cancelled", emissions, tallies),
+            state=self.state(run_id),
             stability=stability(tallies),
             pairs=totals.get("pairs", 0),
             hits=totals.get("hits", 0),

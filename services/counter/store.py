@@ -18,6 +18,8 @@ _SCRIPTS = resources.files("services.counter") / "scripts"
 _CONNECT_SECONDS = 5.0
 RUNS = "clipcurate:runs"
 """Sorted set of all run ids by time of creation."""
+ACTIVE_RUNS = "clipcurate:active"
+"""Sorted set of the ids of runs that may have tasks to hand out, oldest first."""
 
 
 def run_prefix(run_id: str) -> str:

@@ -217,6 +217,27 @@ def test_an_emission_without_parts_is_published_all_the_same(ledger: Ledger) -> 
     assert ledger.run(RUN).state == pb.RUN_STATE_DONE
 
 
+def test_a_stage_that_a_crash_left_closed_opens_at_the_next_claim(
+    ledger: Ledger, store: Store
+) -> None:
+    ledger.create(RUN, spec(1), [])
+    lease = claim(ledger)
+    result = match_result().SerializeToString()
+    store.call("complete", RUN, "1::0", lease.token, result)  # and the counter dies here
+    assert ledger.claim("a", [pb.STAGE_FREEZE]) is None
+    claim(ledger, stages=[pb.STAGE_FREEZE])
+
+
+def test_a_run_that_is_done_is_not_looked_at_again(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [])
+    ledger.complete(claim(ledger), match_result())
+    ledger.complete(claim(ledger, stages=[pb.STAGE_FREEZE]), pb.TaskResult())
+    assert ledger.claim("a", MATCH) is None
+    assert (ledger.active_run_ids(), ledger.run_ids()) == ([], [RUN])
+    ledger.create(RUN, spec(1), [balanced()])
+    claim(ledger, stages=[pb.STAGE_SCORE])
+
+
 def test_an_emission_added_later_uses_the_same_counts(ledger: Ledger) -> None:
     ledger.create(RUN, spec(1), [])
     ledger.complete(claim(ledger), match_result())

@@ -56,7 +56,7 @@ def test_no_part_size_is_the_default() -> None:
         (["balanced"], {"t": 1.0, "size": 3}, "exactly one"),
         (["raw"], {"t": 1.0}, "go with --emit balanced"),
         (["none"], {"tail_share": 0.1}, "go with --emit balanced"),
-        (["blanced"], {}, "unknown --emit 'blanced'; known: balanced, matched, raw, none"),
+        (["blanced"], {}, "--emit 'blanced': known are balanced"),
         (["none", "raw"], {}, "none"),
         (None, {"t": -1.0}, "positive"),
         (None, {"t": 1.0, "seed": -1}, "seed -1"),
