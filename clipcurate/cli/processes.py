@@ -17,9 +17,11 @@ from clipcurate.errors import UnavailableError
 log = logging.getLogger(__name__)
 
 RESTART_SECONDS = (0.2, 10.0)
-"""First and longest pause before a process that died is started again."""
+"""Shortest and longest pause before a process that died is started again."""
 STEADY_SECONDS = 30.0
-"""A process that lived so long is started again without delay."""
+"""After a process has lived so long, its pause is the shortest again."""
+_MOST_DOUBLINGS = 10
+_LIBC = ctypes.CDLL(None)  # opened here: not after a fork beside gRPC's threads
 _PR_SET_PDEATHSIG = 1
 _LOG_LINES = 5
 
@@ -87,6 +89,7 @@ class Supervisor:
     def __init__(self) -> None:
         self.children: list[Child] = []
         self._stopping = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def start(self, child: Child) -> None:
@@ -97,27 +100,37 @@ class Supervisor:
             self._thread.start()
 
     def stop(self, seconds: float = 20.0) -> None:
-        """Stop all children, the last started first."""
+        """Stop all children, the last started first.
+
+        The watching thread ends last: the kernel signals children when the thread that started
+        them is gone (see `_die_with_parent`), which would upset the order.
+        """
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
         for child in reversed(self.children):
             child.stop(seconds)
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _watch(self) -> None:
         while not self._stopping.wait(0.1):
             for child in self.children:
                 if not child.alive:
                     self._restart(child)
+        self._stopped.wait()
 
     def _restart(self, child: Child) -> None:
         assert child.process is not None
         lived = time.monotonic() - child.started
         child.restarts = 0 if lived > STEADY_SECONDS else child.restarts + 1
         log.warning("%s ended with %s; starting it again", child.name, child.process.returncode)
-        pause = min(RESTART_SECONDS[0] * 2**child.restarts, RESTART_SECONDS[1])
-        if not self._stopping.wait(pause):
+        doublings = min(max(child.restarts - 1, 0), _MOST_DOUBLINGS)
+        if self._stopping.wait(min(RESTART_SECONDS[0] * 2**doublings, RESTART_SECONDS[1])):
+            return
+        try:
             child.start()
+        except OSError as error:
+            log.error("%s cannot be started: %s", child.name, error)  # noqa: TRY400
 
 
 def wait_for_file(path: Path, child: Child, seconds: float) -> str:
@@ -139,5 +152,5 @@ def wait_for_file(path: Path, child: Child, seconds: float) -> str:
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end the child when this process is killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    """Have the kernel end the child when the thread that started it ends, and so this process."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -52,7 +52,8 @@ def follow(updates: Iterable[pb.Run], console: Console) -> pb.Run:
 
 def _title(stage: pb.StageProgress, names: dict[str, str]) -> str:
     name = STAGE_NAMES[stage.stage]
-    return f"{names[stage.emission_key]}: {name}" if stage.emission_key else name
+    emission = names.get(stage.emission_key, stage.emission_key)
+    return f"{emission}: {name}" if emission else name
 
 
 def _note(stage: pb.StageProgress) -> str:

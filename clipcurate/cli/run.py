@@ -1,6 +1,7 @@
 """`clipcurate run`: everything on this machine, from raw pool to dataset (and model)."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,13 +14,15 @@ from clipcurate.cli import options as opt
 from clipcurate.cli.local import StackOptions, local_stack
 from clipcurate.cli.progress import follow, say, show_outcome
 from clipcurate.cli.submission import Submission, prepare
-from clipcurate.errors import ClipcurateError, ConflictError, InvalidInputError, UnavailableError
+from clipcurate.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from clipcurate.pools import Columns
 from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
 SUBMISSION = "submission.json"
 WATCH_SECONDS = 0.5
+AWAY_SECONDS = 60.0
+"""How long the counter or Redis may be away, restarts included, before the command gives up."""
 
 console = Console(stderr=True)
 
@@ -101,16 +104,25 @@ def _register(ledger: LedgerClient, submission: Submission) -> None:
 
 
 def _updates(ledger: LedgerClient, submission: Submission) -> Iterator[pb.Run]:
-    """Watch the run, also across restarts of the counter and losses of Redis's data."""
+    """Watch the run, also across restarts of the counter and losses of Redis's data.
+
+    Raises:
+        UnavailableError: the counter or Redis stayed away for AWAY_SECONDS.
+    """
+    heard = time.monotonic()
     while True:
         try:
-            yield from ledger.watch_run(submission.run_id, WATCH_SECONDS)
+            for run in ledger.watch_run(submission.run_id, WATCH_SECONDS):
+                heard = time.monotonic()
+                yield run
         except UnavailableError:
-            continue
-        except ClipcurateError:
+            if time.monotonic() - heard > AWAY_SECONDS:
+                raise
+            time.sleep(WATCH_SECONDS)
+        except NotFoundError:  # Redis came back empty: the plan in storage still says what to do
             _register(ledger, submission)
-            continue
-        return
+        else:
+            return
 
 
 def _finish(run: pb.Run, submission: Submission, saved: str) -> None:

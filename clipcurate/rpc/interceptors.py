@@ -69,7 +69,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         return call
 
     def _abort(self, error: Exception, method: str, context: Any) -> None:
-        if context.code() is not None:
+        if context.code() is not None or not context.is_active():  # aborted, or the client left
             raise error
         ours = error if isinstance(error, ClipcurateError) else self._translate(error)
         if ours is None:

@@ -31,7 +31,7 @@ def main() -> None:
         counter = CounterService(ledger, CountStore(store))
         counter_pb2_grpc.add_CounterServicer_to_server(counter, server.grpc)
         ledger_pb2_grpc.add_LedgerServicer_to_server(
-            LedgerService(ledger, server.stopping), server.grpc
+            LedgerService(ledger, server.stopping, settings.threads), server.grpc
         )
         REGISTRY.register(RunCollector(ledger))
         server.start()
@@ -44,11 +44,14 @@ def main() -> None:
 def _follow_redis(store: Store, settings: CounterSettings, server: Server) -> None:
     """Be ready while Redis answers durably, and only then."""
     answered: bool | None = None
+    ready = False
     while not server.stopping.is_set():
         answers = _ping(store)
         if answers is not answered:
             log.log(*_news(answers, settings.redis_url))
-            server.set_ready(answers and _durable_enough(store, settings))
+        if answers is not answered or not ready:
+            ready = answers and _durable_enough(store, settings)
+            server.set_ready(ready)
         answered = answers
         server.stopping.wait(PING_SECONDS if answers else PING_SECONDS / 5)
 
@@ -68,7 +71,10 @@ def _news(answers: bool, url: str) -> tuple[int, str]:
 
 
 def _durable_enough(store: Store, settings: CounterSettings) -> bool:
-    durable = store.is_durable() is True
+    try:
+        durable = store.is_durable() is True
+    except redis.RedisError:
+        durable = False
     if not durable:
         level = logging.ERROR if settings.require_durable else logging.WARNING
         log.log(level, "Redis may lose acknowledged writes: set appendonly yes, appendfsync always")

@@ -4,7 +4,7 @@ import secrets
 import time
 from collections.abc import Sequence
 
-from clipcurate.errors import InvalidInputError, LeaseLostError
+from clipcurate.errors import ConflictError, InvalidInputError, LeaseLostError
 from clipcurate.hashing import hash_bytes
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.run_reader import RunReader, state_of, task_of
@@ -15,6 +15,7 @@ from services.counter.stages import (
 )
 from services.counter.store import ACTIVE_RUNS, RUNS, Store, run_prefix
 
+MAX_TASKS = 10_000_000
 OPEN_CHUNK = 2000
 """Tasks added to a queue per script call, which keeps it below 10 ms."""
 ENDED = (pb.RUN_STATE_DONE, pb.RUN_STATE_CANCELLED)
@@ -42,14 +43,22 @@ class Ledger(RunReader):
         self._second_opinion_ms = int(settings.second_opinion_seconds * _MILLISECONDS)
 
     def create(self, run_id: str, spec: pb.RunSpec, emissions: Sequence[pb.EmissionSpec]) -> None:
-        """Register a run, or add emissions to it. Idempotent.
+        """Register a run, or add emissions to it; revives a cancelled one. Idempotent.
 
         Raises:
-            InvalidInputError: the request is incomplete.
+            InvalidInputError: the request is incomplete or cannot be meant.
+            ConflictError: the run is known and writes to another folder.
         """
         if not run_id or not spec.num_tasks or not spec.metadata:
             raise InvalidInputError("a run needs an id, tasks and metadata")
+        if spec.num_tasks > MAX_TASKS:
+            raise InvalidInputError(f"{spec.num_tasks} tasks are more than {MAX_TASKS}")
+        for emission in emissions:
+            balanced = emission.kind == pb.EMISSION_KIND_BALANCED
+            if not emission.kind or balanced != (emission.WhichOneof("target") is not None):
+                raise InvalidInputError("an emission needs a kind, and if balanced, one target")
         run = run_prefix(run_id) + "run"
+        self._refuse_other_output(run_id, spec)
         now = time.time()
         pipe = self._redis.pipeline(transaction=True)
         pipe.hsetnx(run, "spec", spec.SerializeToString())
@@ -64,6 +73,15 @@ class Ledger(RunReader):
         self._redis.zadd(RUNS, {run_id: now}, nx=True)
         self._activate(run_id)
         self.advance(run_id)
+
+    def _refuse_other_output(self, run_id: str, spec: pb.RunSpec) -> None:
+        stored = self._redis.hget(run_prefix(run_id) + "run", "spec")
+        known = pb.RunSpec.FromString(stored).output_url if stored else spec.output_url
+        if known != spec.output_url:
+            raise ConflictError(
+                f"run {run_id} writes to {known}, not to {spec.output_url}: the same pool and "
+                "metadata are one run; use its output, or services of their own"
+            )
 
     def advance(self, run_id: str) -> None:
         """Open every stage that is due. Idempotent, and safe to interrupt anywhere."""
@@ -133,10 +151,10 @@ class Ledger(RunReader):
 
     def retry(self, run_id: str, *, accept_quarantine: bool, include_quarantined: bool) -> None:
         """Resolve what waits for an operator. Raises NotFoundError, InvalidInputError."""
-        frozen = self.tallies(run_id).get(StageKey(pb.STAGE_FREEZE))
-        if include_quarantined and frozen and frozen.finished:
+        self.spec(run_id)
+        if include_quarantined and str(StageKey(pb.STAGE_FREEZE)) in self._opened(run_id):
             raise InvalidInputError(
-                f"run {run_id}: the counts are frozen; its quarantine is part of the snapshot"
+                f"run {run_id}: freezing has begun; its quarantine is part of the snapshot"
             )
         self._redis.hset(run_prefix(run_id) + "run", "state", "active")
         for key in self.tallies(run_id):

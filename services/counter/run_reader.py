@@ -38,16 +38,33 @@ class RunReader:
 
     def state(self, run_id: str) -> pb.RunState.ValueType:
         """Say where a run stands. Raises NotFoundError."""
-        cancelled = self._redis.hget(run_prefix(run_id) + "run", "state") == b"cancelled"
-        state = run_state(cancelled, self.emissions(run_id), self.tallies(run_id))
-        blocked = state == pb.RUN_STATE_BLOCKED
-        return pb.RUN_STATE_ACTIVE if blocked and self.due(run_id) else state
+        return self._state(run_id, self.spec(run_id), self.emissions(run_id), self.tallies(run_id))
 
     def due(self, run_id: str) -> list[tuple[StageKey, int]]:
         """Return the stages that are due but not open yet, with their numbers of tasks."""
-        spec, tallies, opened = self.spec(run_id), self.tallies(run_id), self._opened(run_id)
-        due = due_stages(spec, self.emissions(run_id), tallies, self._num_parts(run_id, tallies))
+        tallies, opened = self.tallies(run_id), self._opened(run_id)
+        due = self._due(run_id, self.spec(run_id), self.emissions(run_id), tallies)
         return [(key, total) for key, total in due if opened.get(str(key), -1) != total]
+
+    def _due(
+        self,
+        run_id: str,
+        spec: pb.RunSpec,
+        emissions: Mapping[str, pb.EmissionSpec],
+        tallies: Mapping[StageKey, StageTally],
+    ) -> list[tuple[StageKey, int]]:
+        return list(due_stages(spec, emissions, tallies, self._num_parts(run_id, tallies)))
+
+    def _state(
+        self,
+        run_id: str,
+        spec: pb.RunSpec,
+        emissions: Mapping[str, pb.EmissionSpec],
+        tallies: Mapping[StageKey, StageTally],
+    ) -> pb.RunState.ValueType:
+        cancelled = self._redis.hget(run_prefix(run_id) + "run", "state") == b"cancelled"
+        due = [key for key, _ in self._due(run_id, spec, emissions, tallies)]
+        return run_state(cancelled, emissions, tallies, due)
 
     def spec(self, run_id: str) -> pb.RunSpec:
         """Return a run's spec. Raises NotFoundError."""
@@ -61,8 +78,8 @@ class RunReader:
     def emissions(self, run_id: str) -> dict[str, pb.EmissionSpec]:
         """Return a run's emissions by key, in order of request."""
         prefix = run_prefix(run_id)
+        order = self._redis.zrange(prefix + "order", 0, -1)  # first: what it names is there
         values = self._redis.hgetall(prefix + "emissions")
-        order = self._redis.zrange(prefix + "order", 0, -1)
         return {key.decode(): pb.EmissionSpec.FromString(values[key]) for key in order}
 
     def tallies(self, run_id: str) -> dict[StageKey, StageTally]:
@@ -86,7 +103,7 @@ class RunReader:
         return pb.Run(
             run_id=run_id,
             spec=spec,
-            state=self.state(run_id),
+            state=self._state(run_id, spec, emissions, tallies),
             stability=stability(tallies),
             pairs=totals.get("pairs", 0),
             hits=totals.get("hits", 0),

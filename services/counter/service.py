@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from typing import TypeVar
 
 import grpc
 import numpy as np
@@ -19,15 +20,18 @@ from services.counter.ledger import Ledger
 from services.counter.stages import StageKey
 
 WATCH_SECONDS = 1.0
+SHORTEST_WATCH_SECONDS = 0.05
+Message = TypeVar("Message")
 _ENDED = (ledger_pb2.RUN_STATE_DONE, ledger_pb2.RUN_STATE_CANCELLED, ledger_pb2.RUN_STATE_BLOCKED)
 
 
 class LedgerService(ledger_pb2_grpc.LedgerServicer):
     """Ledger of `ledger.proto`."""
 
-    def __init__(self, ledger: Ledger, stopping: threading.Event) -> None:
+    def __init__(self, ledger: Ledger, stopping: threading.Event, threads: int) -> None:
         self._ledger = ledger
         self._stopping = stopping
+        self._watchers = threading.BoundedSemaphore(max(threads // 2, 1))
 
     def CreateRun(
         self, request: ledger_pb2.CreateRunRequest, context: grpc.ServicerContext
@@ -65,9 +69,19 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
     def WatchRun(
         self, request: ledger_pb2.WatchRunRequest, context: grpc.ServicerContext
     ) -> Iterator[ledger_pb2.WatchRunResponse]:
-        interval = request.interval_seconds or WATCH_SECONDS
+        interval = max(request.interval_seconds or WATCH_SECONDS, SHORTEST_WATCH_SECONDS)
+        if not self._watchers.acquire(blocking=False):
+            raise UnavailableError("too many watchers; the threads are for workers: try again")
+        try:
+            yield from self._watch(request.run_id, interval, context)
+        finally:
+            self._watchers.release()
+
+    def _watch(
+        self, run_id: str, interval: float, context: grpc.ServicerContext
+    ) -> Iterator[ledger_pb2.WatchRunResponse]:
         while context.is_active():
-            run = self._ledger.run(request.run_id)
+            run = self._ledger.run(run_id)
             yield ledger_pb2.WatchRunResponse(run=run)
             if run.state in _ENDED:
                 return
@@ -136,7 +150,7 @@ class CounterService(counter_pb2_grpc.CounterServicer):
         request_iterator: Iterator[counter_pb2.CountTaskRequest],
         context: grpc.ServicerContext,
     ) -> counter_pb2.CountTaskResponse:
-        header = next(request_iterator).header
+        header = _first(request_iterator).header
         run_id = header.lease.task.run_id
         adds = _gather(message.counts for message in request_iterator)
         _check_sums(adds, header.result)
@@ -173,7 +187,7 @@ class CounterService(counter_pb2_grpc.CounterServicer):
         request_iterator: Iterator[counter_pb2.ReplaceCountsRequest],
         context: grpc.ServicerContext,
     ) -> counter_pb2.ReplaceCountsResponse:
-        lease = next(request_iterator).header.lease
+        lease = _first(request_iterator).header.lease
         if lease.task.stage != ledger_pb2.STAGE_FREEZE:
             raise InvalidInputError("counts are replaced under the lease of the FREEZE task only")
         parts: dict[str, list[bytes]] = {}
@@ -191,6 +205,13 @@ class CounterService(counter_pb2_grpc.CounterServicer):
 
     def _sizes(self, run_id: str) -> dict[str, int]:
         return {m.language: m.num_entries for m in self._ledger.spec(run_id).metadata}
+
+
+def _first(messages: Iterator[Message]) -> Message:
+    message = next(messages, None)
+    if message is None:
+        raise InvalidInputError("the stream is empty; a header comes first")
+    return message
 
 
 def _gather(messages: Iterator[counter_pb2.SparseCounts]) -> dict[str, Sparse]:

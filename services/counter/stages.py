@@ -1,6 +1,6 @@
 """How a run goes from stage to stage. Pure: decides from tallies, touches nothing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,17 +103,24 @@ def run_state(
     cancelled: bool,
     emissions: Mapping[str, pb.EmissionSpec],
     tallies: Mapping[StageKey, StageTally],
+    due: Iterable[StageKey] = (),
 ) -> pb.RunState.ValueType:
-    """Say where a run stands."""
+    """Say where a run stands, from one look at it.
+
+    Args:
+        cancelled: whether an operator cancelled it.
+        emissions: its emissions by key.
+        tallies: the stages that are open.
+        due: the stages that are open or should be; one that is not open yet is work to come.
+    """
     if cancelled:
         return pb.RUN_STATE_CANCELLED
     ends = [StageKey(pb.STAGE_FREEZE)]
     ends += [StageKey(last_stage(spec), key) for key, spec in emissions.items()]
     if all(_finished(tallies, end) for end in ends):
         return pb.RUN_STATE_DONE
-    if any(t.blocked for t in tallies.values()) and not any(
-        t.ready or t.leased for t in tallies.values()
-    ):
+    busy = any(t.ready or t.leased for t in tallies.values())
+    if any(t.blocked for t in tallies.values()) and not busy and all(key in tallies for key in due):
         return pb.RUN_STATE_BLOCKED
     return pb.RUN_STATE_ACTIVE
 

@@ -1,6 +1,7 @@
 """The connection to Redis: keys, scripts, and what its failures mean."""
 
 import logging
+import re
 from functools import cached_property
 from importlib import resources
 from typing import Any
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 
 _SCRIPTS = resources.files("services.counter") / "scripts"
 _CONNECT_SECONDS = 5.0
+_CANNOT_WRITE = re.compile(r"\b(MISCONF|OOM)\b")
 RUNS = "clipcurate:runs"
 """Sorted set of all run ids by time of creation."""
 ACTIVE_RUNS = "clipcurate:active"
@@ -29,10 +31,13 @@ def run_prefix(run_id: str) -> str:
 
 def translate(error: Exception) -> ClipcurateError | None:
     """Say what a Redis error means to a client, or None where it is a defect."""
-    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+    if not isinstance(error, redis.RedisError):
+        return None
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.ReadOnlyError):
         return UnavailableError(f"Redis cannot be reached ({error}); the call may be repeated")
-    if isinstance(error, redis.ResponseError) and str(error).startswith(("MISCONF", "OOM")):
-        return StorageError(f"Redis cannot write: {error}")
+    # In scripts and pipelines the code stands in the middle of the message.
+    if isinstance(error, redis.OutOfMemoryError) or _CANNOT_WRITE.search(str(error)):
+        return StorageError(f"Redis cannot write: {error}; give it disk or memory")
     return None
 
 

@@ -13,6 +13,7 @@ from clipcurate.datasets.emission import EmissionRequest, Scored
 from clipcurate.datasets.match_index import MatchIndex
 from clipcurate.datasets.run_plan import RunPlan, load_plan
 from clipcurate.datasets.run_record import RunRecord
+from clipcurate.errors import ConflictError
 from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.references import read
 from clipcurate.rpc.v1 import ledger_pb2 as pb
@@ -86,6 +87,12 @@ class RunFiles:
 
     def _relative(self, ref: pb.ObjectRef) -> StoredObject:
         return StoredObject(ref.url.removeprefix(self.folder() + "/"), ref.size, ref.hash)
+
+    def require_finished(self) -> None:
+        """Raise ConflictError unless every match task is counted or quarantined."""
+        finished = (pb.TASK_STATE_DONE, pb.TASK_STATE_QUARANTINED)
+        if any(record.state not in finished for record in self.match_records):
+            raise ConflictError(f"run {self.run.run_id}: match tasks are open again")
 
     def quarantined(self) -> list[pb.TaskRecord]:
         """Return the tasks whose rows are unknown."""

@@ -62,6 +62,7 @@ class SamplerTasks:
 
     def _freeze(self, assignment: Assignment, files: RunFiles) -> pb.TaskResult:
         """Freeze the counts; where they contradict the ledger, the match indexes decide."""
+        files.require_finished()
         live = self._counter.get_counts(files.run.run_id)
         counts, consistent = live.counts, live.consistent
         if not consistent:

@@ -6,6 +6,8 @@ from clipcurate.rpc.clients.base import BULK_SECONDS, Client
 from clipcurate.rpc.settings import SecuritySettings
 from clipcurate.rpc.v1 import ledger_pb2, ledger_pb2_grpc
 
+MESSAGE_CHARACTERS = 4000
+
 
 class LedgerClient(Client):
     """Runs, tasks and leases. Methods mirror the Ledger service of `ledger.proto`."""
@@ -93,10 +95,15 @@ class LedgerClient(Client):
         self, lease: ledger_pb2.Lease, kind: ledger_pb2.FailureKind.ValueType, message: str
     ) -> ledger_pb2.TaskState.ValueType:
         """End a failed attempt and return where the task stands. Raises LeaseLostError."""
-        request = ledger_pb2.FailTaskRequest(lease=lease, kind=kind, message=message[:4000])
+        request = ledger_pb2.FailTaskRequest(lease=lease, kind=kind, message=_sendable(message))
         response: ledger_pb2.FailTaskResponse = self.call(self._stub.FailTask, request)
         return response.state
 
     def release(self, lease: ledger_pb2.Lease) -> None:
         """Give a task back without blame. Raises LeaseLostError."""
         self.call(self._stub.ReleaseTask, ledger_pb2.ReleaseTaskRequest(lease=lease))
+
+
+def _sendable(message: str) -> str:
+    """Cut a message to a length that a ledger holds, and escape what UTF-8 cannot hold."""
+    return message[:MESSAGE_CHARACTERS].encode("utf-8", "backslashreplace").decode()
