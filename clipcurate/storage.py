@@ -1,7 +1,8 @@
 """Files at fsspec URLs: local paths, s3://, gs://, memory://.
 
-A finished object appears all at once and its name contains its content hash, so a writer that lost
-its lease can neither overwrite nor half-write what a reader sees.
+A finished object appears all at once. What workers make under leases is published under a name that
+contains its content hash, so one that lost its lease can neither overwrite nor half-write what a
+reader sees. Only files whose names users know (a manifest, say) have fixed names.
 """
 
 import contextlib

@@ -4,6 +4,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from clipcurate.cli import inspecting, run, runs
 from clipcurate.errors import ClipcurateError
@@ -36,7 +37,8 @@ def main() -> None:
     try:
         app()
     except ClipcurateError as error:
-        Console(stderr=True).print("[red]error:[/red]", error, highlight=False, soft_wrap=True)
+        message = f"[red]error:[/red] {escape(str(error))}"
+        Console(stderr=True).print(message, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 

@@ -23,6 +23,7 @@ from clipcurate.rpc.clients import MatcherClient
 from clipcurate.rpc.settings import SecuritySettings
 
 BATCH_LINES = 4096
+BATCH_BYTES = 1 << 20
 TOP_ENTRIES = 20
 
 console = Console(stderr=True)
@@ -56,16 +57,19 @@ def match(
 
 
 def _batches() -> Iterator[list[str]]:
-    """Yield stdin's lines in lists; only the line end is cut."""
+    """Yield stdin's lines in lists of bounded length and size; only the line end is cut."""
     batch: list[str] = []
+    size = 0
     for number, line in enumerate(sys.stdin.buffer, 1):
         try:
-            batch.append(line.decode().removesuffix("\n").removesuffix("\r"))
+            text = line.decode().removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
             raise InvalidInputError(f"stdin, line {number}: not UTF-8 ({error.reason})") from error
-        if len(batch) == BATCH_LINES:
+        if batch and (len(batch) == BATCH_LINES or size + len(line) > BATCH_BYTES):
             yield batch
-            batch = []
+            batch, size = [], 0
+        batch.append(text)
+        size += len(line)
     if batch:
         yield batch
 

@@ -37,6 +37,7 @@ class StackOptions:
         redis_url: a Redis to use instead of an embedded one.
         trainer: whether to start the trainer.
         listen: address and port of the counter; port 0 picks one.
+        matcher_listen: address and port of the first matcher.
         metadata: metadata files that the first matcher holds ready for clients.
         lease_seconds: lifetime of a lease unless renewed.
     """
@@ -127,21 +128,19 @@ class LocalStack:
 def local_stack(options: StackOptions) -> Iterator[LocalStack]:
     """Run the system while the block runs; stop it in order afterwards.
 
+    The caller holds the state folder (see `state_held`).
+
     Raises:
-        ConflictError: another clipcurate works in the same state folder, or a port is in use.
-        UnavailableError: a service does not start.
+        UnavailableError: a service does not start; the message ends with its log.
     """
     options.state.mkdir(parents=True, exist_ok=True)
     runtime = Path(tempfile.mkdtemp(prefix="clipcurate-"))
     stack = LocalStack(options)
     try:
-        with _locked(options.state / "lock"):
-            try:
-                stack.start(runtime)
-                yield stack
-            finally:
-                stack.supervisor.stop()
+        stack.start(runtime)
+        yield stack
     finally:
+        stack.supervisor.stop()
         shutil.rmtree(runtime, ignore_errors=True)
 
 
@@ -180,13 +179,19 @@ def serves(address: str, seconds: float) -> bool:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+def state_held(state: Path) -> Iterator[None]:
+    """Hold a state folder, so that no other clipcurate works there.
+
+    Raises:
+        ConflictError: another one does.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            message = f"{path.parent}: another clipcurate works here; wait for it"
+            message = f"{state}: another clipcurate works here; wait for it or stop it"
             raise ConflictError(message) from error
         yield
     finally:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeElapsedColumn as Elapsed
 from rich.table import Table
@@ -110,7 +111,7 @@ def _show_dataset(emission: pb.Emission, console: Console) -> None:
     kind = KIND_NAMES[emission.spec.kind]
     cuts = ", ".join(f"t = {cut['t']:g}" for cut in found.cuts.values())
     expected = f"expected {found.expected_size:,.0f} ± {found.size_deviation:,.0f}"
-    say(console, f"[bold]{kind}[/bold] {emission.plan.dataset_url}")
+    say(console, f"[bold]{kind}[/bold] {escape(emission.plan.dataset_url)}")
     say(console, f"  dataset hash {found.dataset_hash}")
     if cuts:
         say(console, f"  {cuts}, {expected}, kept {found.totals.kept:,}")
@@ -124,7 +125,7 @@ def _show_dataset(emission: pb.Emission, console: Console) -> None:
 def _show_training(trained: pb.TrainResult, console: Console) -> None:
     """Print where a model lies and what it can do, beside what guessing would give."""
     summary = json.loads(trained.summary_json)
-    say(console, f"  [bold]trained[/bold] {trained.output_url}")
+    say(console, f"  [bold]trained[/bold] {escape(trained.output_url)}")
     say(console, f"  {summary['seen_pairs']:,} seen pairs, loss {summary['loss']:.4f}")
     evaluation = summary["evaluation"]
     for direction in ("image_to_text", "text_to_image"):

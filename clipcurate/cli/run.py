@@ -8,10 +8,11 @@ from types import FrameType
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from clipcurate import storage
 from clipcurate.cli import options as opt
-from clipcurate.cli.local import StackOptions, local_stack
+from clipcurate.cli.local import StackOptions, local_stack, state_held
 from clipcurate.cli.progress import follow, say, show_outcome
 from clipcurate.cli.submission import Submission, prepare
 from clipcurate.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
@@ -63,31 +64,33 @@ def run(
     """
     folder = opt.state_folder(state, output)
     saved = storage.join(str(folder), SUBMISSION)
-    submission = Submission.load(saved)
-    if resume:
-        submission = _resumed(submission, output)
-    else:
-        if not abandon:
-            _refuse_unfinished(submission, output)
-        _require(pool, metadata)
-        columns = Columns(text_column, url_column, key_column, uid_column, lang_column)
-        emissions = opt.emission_requests(emit, t, size, tail_share, seed, round, part_bytes)
-        training = opt.train_request(train, train_set, eval_url)
-        say(console, "planning the pool")
-        request = opt.run_request(
-            pool, columns, metadata, dedupe, output,
-            rule=rule, engine=engine, task_rows=task_rows, order_seed=order_seed,
-        )  # fmt: skip
-        submission = prepare(request, emissions, training)
-        submission.save(saved)
-    trains = any(emission.train.preset for emission in submission.emissions)
-    stack = StackOptions(folder, workers, redis, trains)
-    _finish(_execute(submission, stack, resume), submission, saved)
+    with state_held(folder):
+        submission = Submission.load(saved)
+        if resume:
+            submission = _resumed(submission, output, given=[*pool, metadata])
+        else:
+            if not abandon:
+                _refuse_unfinished(submission, output)
+            _require(pool, metadata)
+            columns = Columns(text_column, url_column, key_column, uid_column, lang_column)
+            emissions = opt.emission_requests(emit, t, size, tail_share, seed, round, part_bytes)
+            training = opt.train_request(train, train_set, eval_url)
+            say(console, "planning the pool")
+            request = opt.run_request(
+                pool, columns, metadata, dedupe, output,
+                rule=rule, engine=engine, task_rows=task_rows, order_seed=order_seed,
+            )  # fmt: skip
+            submission = prepare(request, emissions, training)
+            submission.save(saved)
+        trains = any(emission.train.preset for emission in submission.emissions)
+        stack = StackOptions(folder, workers, redis, trains)
+        _finish(_execute(submission, stack, resume), submission, saved)
 
 
 def _execute(submission: Submission, stack_options: StackOptions, resume: bool) -> pb.Run:
     """Start the system, watch the run to its end, stop the system."""
-    say(console, f"run {submission.run_id}; logs in {stack_options.state / 'logs'}")
+    logs = escape(str(stack_options.state / "logs"))
+    say(console, f"run {submission.run_id}; logs in {logs}")
     with (
         _interruptible(),
         local_stack(stack_options) as stack,
@@ -142,9 +145,15 @@ def _complete(emission: pb.Emission) -> bool:
     return emission.HasField("trained" if emission.spec.train.preset else "published")
 
 
-def _resumed(submission: Submission | None, output: str) -> Submission:
+def _resumed(submission: Submission | None, output: str, given: list[str]) -> Submission:
     if submission is None:
         raise InvalidInputError(f"{output}: no run to resume here")
+    if any(given):
+        raise InvalidInputError("--resume goes on as submitted: leave out --pool and --metadata")
+    if submission.spec.output_url != opt.absolute(output):
+        raise ConflictError(
+            f"{output}: the run here writes to {submission.spec.output_url}; move it back"
+        )
     return submission
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clipcurate.cli import options as opt
-from clipcurate.cli.local import StackOptions, local_stack
+from clipcurate.cli.local import StackOptions, local_stack, state_held
 from clipcurate.cli.progress import follow, say, show_outcome, show_problems
 from clipcurate.cli.submission import prepare
 from clipcurate.pools import Columns
@@ -50,7 +50,7 @@ def up(
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    with local_stack(options) as stack:
+    with state_held(options.state), local_stack(options) as stack:
         for name, address in stack.addresses.items():
             say(console, f"{name:12} {address}")
         say(console, "ready; Ctrl-C stops everything")

@@ -9,8 +9,8 @@ from google.protobuf import json_format
 from clipcurate import storage
 from clipcurate.datasets.emission import EmissionRequest, Kind
 from clipcurate.datasets.run_plan import RunPlan
-from clipcurate.errors import InvalidInputError, NotFoundError
-from clipcurate.matching import ENGINES, RULES
+from clipcurate.errors import NotFoundError
+from clipcurate.matching.matcher import ENGINES, RULES, require_known
 from clipcurate.metadata import ALL, Metadata
 from clipcurate.pools import Columns
 from clipcurate.rpc.references import reference
@@ -104,8 +104,8 @@ def prepare(
         InvalidInputError: unknown rule or engine.
         StorageError: the output cannot be written.
     """
-    _known("rule", request.rule, RULES)
-    _known("engine", request.engine, list(ENGINES))
+    require_known("rule", request.rule, RULES)
+    require_known("engine", request.engine, list(ENGINES))
     plan = RunPlan.make(request.pool, request.columns, request.task_rows)
     fingerprint = request.metadata.fingerprint
     run_id = plan.run_id({ALL: fingerprint}, request.rule)
@@ -152,8 +152,3 @@ def emission_spec(request: EmissionRequest, training: TrainRequest | None) -> pb
             )
         )
     return spec
-
-
-def _known(what: str, name: str, names: Sequence[str]) -> None:
-    if name not in names:
-        raise InvalidInputError(f"unknown {what} {name!r}; known: {', '.join(names)}")

@@ -24,7 +24,8 @@ PART_BYTES = 256 << 20
 """Default size of a part, counted in bytes of pool rows."""
 
 _LIMITS = {"seed": 1 << 64, "round": 1 << 32, "part_bytes": 1 << 63}
-_UNREADABLE = (Status.REJECTED, Status.FILTERED, Status.DUPLICATE)
+_UNIT = 1 << 30
+_NEVER_EMITTED = (Status.REJECTED, Status.FILTERED, Status.DUPLICATE)
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def kept_mask(kind: Kind, cuts: Mapping[str, Cut], scored: Scored) -> npt.NDArra
     """Return which pairs an emission keeps; `cuts` are per metadata language."""
     index = scored.index
     if kind == "raw":
-        return ~np.isin(index.status, _UNREADABLE)
+        return ~np.isin(index.status, _NEVER_EMITTED)
     matched: npt.NDArray[np.bool_] = index.status == Status.MATCHED
     if kind == "matched":
         return matched
@@ -252,8 +253,8 @@ class EmissionPlan:
 @dataclass
 class _Sums:
     totals: Totals = field(default_factory=Totals)
-    expected: float = 0.0
-    variance: float = 0.0
+    expected: int = 0
+    variance: int = 0
     records: list[int] = field(default_factory=list)
     nbytes: int = 0
     extras: pa.Schema = field(default_factory=lambda: pa.schema([]))
@@ -273,11 +274,16 @@ def summarize(
         sums.extras = unify_extras([sums.extras, task.index.extras])
         for name in cuts:
             q = keep_probability(task.index.in_language(name), counts[name], cuts[name].t)
-            sums.expected += float(q.sum())
-            sums.variance += float((q * (1 - q)).sum())
+            sums.expected += _fixed_point(q)
+            sums.variance += _fixed_point(q * (1 - q))
     if not cuts:
-        sums.expected = float(sums.totals.kept)
+        sums.expected = sums.totals.kept * _UNIT
     return sums
+
+
+def _fixed_point(values: npt.NDArray[np.float64]) -> int:
+    """Add up in units of 1/_UNIT, exactly, so that the sum is the same however tasks were cut."""
+    return int((values * _UNIT).astype(np.int64).sum())
 
 
 def first_kept(index: MatchIndex, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -322,8 +328,8 @@ def make_plan(
         request=request,
         cuts=cuts,
         totals=sums.totals,
-        expected=sums.expected,
-        deviation=float(np.sqrt(sums.variance)),
+        expected=sums.expected / _UNIT,
+        deviation=float(np.sqrt(sums.variance / _UNIT)),
         kept_records=sums.records,
         part_records=part_records(sum(sums.records), sums.nbytes, request.part_bytes),
         extras=extras_to_hex(sums.extras),

@@ -148,21 +148,30 @@ def load(dataset_url: str) -> Manifest:
         raise DatasetError(f"{url}: {error}") from error
 
 
-def publish(dataset_url: str, manifest: Manifest) -> None:
-    """Write the manifest; publishing the same dataset again changes nothing.
+def is_published(dataset_url: str, manifest: Manifest) -> bool:
+    """Say whether this very dataset stands there already.
 
     Raises:
-        ConflictError: another dataset stands there under the same id.
+        ConflictError: another one does, under the same id.
     """
     url = storage.join(dataset_url, NAME)
-    if storage.exists(url):
-        if load(dataset_url).dataset_hash != manifest.dataset_hash:
-            raise ConflictError(
-                f"{url}: another dataset of the same identity stands here, written by another "
-                "version; move it away and publish again"
-            )
-        return
-    storage.write_bytes(url, manifest.to_bytes())
+    if not storage.exists(url):
+        return False
+    if load(dataset_url).dataset_hash != manifest.dataset_hash:
+        raise ConflictError(
+            f"{url}: another dataset of the same identity stands here, written by another "
+            "version; move it away and publish again"
+        )
+    return True
+
+
+def publish(dataset_url: str, manifest: Manifest) -> None:
+    """Write the manifest; publishing the same dataset again changes nothing. Raises ConflictError.
+
+    The ledger's lease keeps two publishers apart; storage itself is not asked to.
+    """
+    if not is_published(dataset_url, manifest):
+        storage.write_bytes(storage.join(dataset_url, NAME), manifest.to_bytes())
 
 
 def read_part(dataset_url: str, file: FileRecord, columns: list[str] | None = None) -> pa.Table:

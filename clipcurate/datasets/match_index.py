@@ -67,13 +67,6 @@ class MatchIndex:
         return len(self.row)
 
     @property
-    def records(self) -> npt.NDArray[np.bool_]:
-        """True at the first pair of every pool row."""
-        first = np.ones(len(self), np.bool_)
-        first[1:] = (self.row[1:] != self.row[:-1]) | (self.shard[1:] != self.shard[:-1])
-        return first
-
-    @property
     def ranks(self) -> Ranks:
         """What breaks ties of critical t."""
         ranks = np.zeros(len(self), RANK)
@@ -93,6 +86,12 @@ class MatchIndex:
     def in_language(self, name: str) -> Matches:
         """Return the hits of the pairs of one metadata language."""
         return self.matches.take(np.flatnonzero(self.language == name))
+
+    def add_to(self, counts: Mapping[str, npt.NDArray[np.int64]]) -> None:
+        """Add the texts per entry to counts per metadata language, in place."""
+        for name in self.languages():
+            ids, adds = self.in_language(name).sparse_counts()
+            counts[name][ids] += adds
 
     def to_bytes(self) -> bytes:
         """Return the index as a parquet file."""

@@ -99,7 +99,7 @@ def _task_batches(
     index, position = scored.index, 0
     for part in plan.tasks[task].slices:
         shard = plan.shards[part.shard]
-        length = _slice_length(index.shard, index.row, position, part.shard)
+        length = _slice_length(index.shard, position, part.shard)
         if not wanted[position : position + length].any():
             position += length
             continue
@@ -117,12 +117,12 @@ def _task_batches(
             position = rows.stop
             if not wanted[position:end].any():
                 break
+        if wanted[position:end].any():
+            raise InputChangedError(f"{shard.url}: fewer rows than were matched; start a new run")
         position = end
 
 
-def _slice_length(
-    shards: npt.NDArray[np.int32], rows: npt.NDArray[np.int64], start: int, shard: int
-) -> int:
+def _slice_length(shards: npt.NDArray[np.int32], start: int, shard: int) -> int:
     """Count the pairs of the slice that begins at `start`: those of its shard (one slice each)."""
     return int(np.searchsorted(shards[start:], shard, side="right"))
 
@@ -163,7 +163,8 @@ def _column(pairs: pa.Table, name: str, kind: pa.DataType) -> Any:
 def write_pairs(batches: Iterable[KeptBatch], schema: pa.Schema, path: Path) -> tuple[int, str]:
     """Write the parquet file of a part; return its rows and its content hash.
 
-    The bytes depend on the pairs and on the writer's version only, not on how they were batched.
+    The bytes depend on the pairs and on the writer's version only, not on how they were batched
+    (a part's texts are far below the 2 GiB above which Arrow keeps batches apart).
     """
     tables = [batch.pairs for batch in batches]
     table = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()

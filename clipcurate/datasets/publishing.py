@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,13 @@ from clipcurate import storage
 from clipcurate.balancing import tail_share_of
 from clipcurate.datasets.card import dataset_card
 from clipcurate.datasets.emission import EmissionPlan
-from clipcurate.datasets.manifest import FileRecord, Manifest, publish, read_part
+from clipcurate.datasets.manifest import (
+    FileRecord,
+    Manifest,
+    is_published,
+    publish,
+    read_part,
+)
 from clipcurate.datasets.snapshot import Counts
 from clipcurate.hashing import hash_bytes, hex_to_halves
 
@@ -45,21 +52,44 @@ def publish_dataset(
         counts: the frozen counts.
         entries: the entries per metadata language.
         provenance: paths, times, hosts, versions.
+
+    Raises:
+        ConflictError: another dataset stands there under the same id; nothing is written.
     """
     pairs = sorted((f for f in parts if f.role == "pairs"), key=lambda f: f.part or 0)
     images = sorted((f for f in parts if f.role == "images"), key=lambda f: f.part or 0)
     uids = sorted_uids(dataset_url, pairs)
-    files = [*pairs, *images, _write(dataset_url, UIDS, "uids", _npy(uids), len(uids))]
+    card = dataset_card(plan, pairs, images).encode()
+    small = [_SmallFile(UIDS, "uids", _npy(uids), len(uids))]
     for name in sorted(counts):
         content = _npy(counts[name].astype("<i8"))
-        files.append(_write(dataset_url, counts_name(name), "counts", content, len(counts[name])))
-    content = _entry_counts(counts, entries)
-    files.append(_write(dataset_url, ENTRY_COUNTS, "entry_counts", content, len(entries)))
-    card = dataset_card(plan, pairs, images).encode()
-    files.append(_write(dataset_url, CARD, "card", card, 0))
+        small.append(_SmallFile(counts_name(name), "counts", content, len(counts[name])))
+    number = sum(map(len, entries.values()))
+    small.append(_SmallFile(ENTRY_COUNTS, "entry_counts", _entry_counts(counts, entries), number))
+    small.append(_SmallFile(CARD, "card", card, 0))
+    files = [*pairs, *images, *[file.record for file in small]]
     manifest = _manifest(plan, files, counts, provenance, len(uids) - len(np.unique(uids)))
-    publish(dataset_url, manifest)
+    if not is_published(dataset_url, manifest):
+        for file in small:
+            storage.write_bytes(storage.join(dataset_url, file.name), file.content)
+        publish(dataset_url, manifest)
     return manifest
+
+
+@dataclass(frozen=True)
+class _SmallFile:
+    """A file of a fixed name, which users know; written only where no other dataset stands."""
+
+    name: str
+    role: str
+    content: bytes
+    rows: int
+
+    @property
+    def record(self) -> FileRecord:
+        """Its line in the manifest."""
+        size, digest = len(self.content), hash_bytes(self.content)
+        return FileRecord(self.name, self.role, size, digest, self.rows)
 
 
 def sorted_uids(dataset_url: str, pairs: Sequence[FileRecord]) -> npt.NDArray[np.void]:
@@ -109,8 +139,3 @@ def _npy(array: npt.NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
-
-
-def _write(dataset_url: str, name: str, role: str, content: bytes, rows: int) -> FileRecord:
-    storage.write_bytes(storage.join(dataset_url, name), content)
-    return FileRecord(name, role, len(content), hash_bytes(content), rows)

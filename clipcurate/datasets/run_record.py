@@ -123,9 +123,7 @@ class FrozenRun:
         sizes = {name: len(self.metadata(name).entries) for name in self.record.metadata}
         counts = {name: np.zeros(size, np.int64) for name, size in sizes.items()}
         for index in self.indexes():
-            for name in index.languages():
-                ids, adds = index.in_language(name).sparse_counts()
-                counts[name][ids] += adds
+            index.add_to(counts)
         return counts
 
     def _read(self, stored: StoredObject) -> bytes:

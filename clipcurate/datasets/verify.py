@@ -207,9 +207,7 @@ def _check_drops(
     recounted = {name: np.zeros_like(counts) for name, counts in frozen.items()}
     totals = Totals()
     for number, index in _pool_again(run, matchers, progress):
-        for name in index.languages():
-            ids, adds = index.in_language(name).sparse_counts()
-            recounted[name][ids] += adds
+        index.add_to(recounted)
         scored = Scored(index, score(index, frozen, request.seed, request.round))
         kept = kept_mask(request.kind, cuts, scored)
         totals += totals_of(index, kept)

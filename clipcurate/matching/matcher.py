@@ -43,8 +43,8 @@ class Matcher:
     """
 
     def __init__(self, entries: Sequence[str], rule: str, engine: str) -> None:
-        _known("rule", rule, RULES)
-        _known("engine", engine, tuple(ENGINES))
+        require_known("rule", rule, RULES)
+        require_known("engine", engine, tuple(ENGINES))
         self.entries = tuple(entries)
         self.rule = rule
         self.engine = engine
@@ -123,6 +123,7 @@ class Matcher:
         return self._engine.match(column)
 
 
-def _known(what: str, name: str, names: Sequence[str]) -> None:
+def require_known(what: str, name: str, names: Sequence[str]) -> None:
+    """Raise InvalidInputError unless `name` is one of `names`."""
     if name not in names:
         raise InvalidInputError(f"unknown {what} {name!r}; known: {', '.join(names)}")

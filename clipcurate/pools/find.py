@@ -37,6 +37,8 @@ def find_shards(patterns: Sequence[str], columns: Columns) -> list[Shard]:
 
 
 def _pin(file: File, name: str, columns: Columns) -> Shard:
+    if not _is_utf8(name):
+        raise PoolError(f"{name!r}: a shard's name must be UTF-8; rename the file")
     try:
         known = facts(file.url, file.info)
     except NotFoundError as error:
@@ -64,3 +66,12 @@ def _groups(url: str, name: str, columns: Columns) -> tuple[int, ...] | None:
     groups, schema = footer
     roles_of(schema, columns, name)
     return groups
+
+
+def _is_utf8(text: str) -> bool:
+    """Say whether a text, a file's name say, can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -145,9 +145,11 @@ class Ledger(RunReader):
         self._fenced("release", lease)
 
     def cancel(self, run_id: str) -> None:
-        """Stop handing out the run's tasks. Raises NotFoundError."""
+        """Stop handing out the run's tasks and take back those in hand. Raises NotFoundError."""
         self.spec(run_id)
         self._redis.hset(run_prefix(run_id) + "run", "state", "cancelled")
+        for task_id in self._redis.zrange(run_prefix(run_id) + "leases", 0, -1):
+            self._store.call("resolve", run_id, task_id, "leased", "ready")
 
     def retry(self, run_id: str, *, accept_quarantine: bool, include_quarantined: bool) -> None:
         """Resolve what waits for an operator. Raises NotFoundError, InvalidInputError."""

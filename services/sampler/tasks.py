@@ -150,11 +150,11 @@ class SamplerTasks:
             FileRecord(**json.loads(text)) for task in written for text in task.result.write.files
         ]
         dataset = assignment.emission.plan.dataset_url
-        counts, entries = self._counts(files), _entries(files.run.spec)
-        manifest = publish_dataset(dataset, plan, records, counts, entries, self._provenance(files))
-        kept = sum(record.rows for record in manifest.of_role("pairs"))
+        kept = sum(record.rows for record in records if record.role == "pairs")
         if kept != plan.totals.kept:
             raise DatasetError(f"{dataset}: {kept} pairs written, {plan.totals.kept} planned")
+        counts, entries = self._counts(files), _entries(files.run.spec)
+        manifest = publish_dataset(dataset, plan, records, counts, entries, self._provenance(files))
         url = storage.join(dataset, NAME)
         content = storage.read_bytes(url)
         result = pb.PublishResult(
@@ -199,9 +199,7 @@ def recount(files: RunFiles, assignment: Assignment) -> Counts:
     counts = {ref.language: np.zeros(ref.num_entries, np.int64) for ref in files.run.spec.metadata}
     for task in range(len(files.match_records)):
         index = files.index(task) or MatchIndex.empty()
-        for name in index.languages():
-            ids, adds = index.in_language(name).sparse_counts()
-            counts[name][ids] += adds
+        index.add_to(counts)
         assignment.check()
     return counts
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from clipcurate import storage
 from clipcurate.datasets import manifest as manifests
 from clipcurate.datasets.images import image_files
-from clipcurate.errors import ConflictError, NotFoundError
+from clipcurate.errors import ConflictError, NotFoundError, UnavailableError
 from clipcurate.training.config import TrainConfig, config_for
 from clipcurate.training.identity import training_id
 from services.trainer.metrics import show
@@ -80,6 +80,7 @@ class Jobs:
             InvalidInputError: unknown preset or setting, or a dataset without images.
             NotFoundError: no dataset there.
             ConflictError: it runs already, in another folder.
+            UnavailableError: it is stopping just now.
         """
         config = config_for(request.preset, request.overrides)
         manifest = manifests.load(request.dataset_url)
@@ -114,6 +115,8 @@ class Jobs:
             raise ConflictError(
                 f"training {job.training_id} runs in {known.output_url}; stop it there first"
             )
+        if known is not None and known.stopping.is_set() and not known.future.done():
+            raise UnavailableError(f"training {job.training_id} is stopping; start it again then")
         if known is not None and same_folder and not _may_start_again(known):
             return known
         self._jobs.pop(job.training_id, None)

@@ -4,12 +4,19 @@ import time
 from collections.abc import Callable
 
 import pytest
+import redis
 
-from clipcurate.errors import InvalidInputError, LeaseLostError, NotFoundError
+from clipcurate.errors import (
+    ConflictError,
+    InvalidInputError,
+    LeaseLostError,
+    NotFoundError,
+    StorageError,
+)
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.ledger import Ledger, emission_key
 from services.counter.stages import StageKey
-from services.counter.store import Store, run_prefix
+from services.counter.store import Store, run_prefix, translate
 
 RUN = "run-1"
 MATCH = [pb.STAGE_MATCH]
@@ -173,6 +180,69 @@ def test_an_operator_can_accept_a_blocked_input_as_quarantined(ledger: Ledger) -
     ledger.retry(RUN, accept_quarantine=True, include_quarantined=False)
     assert states(ledger) == ["QUARANTINED"]
     assert ledger.run(RUN).stability == pb.STABILITY_COMPLETE
+
+
+def test_quarantine_stays_once_freezing_has_begun(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [])
+    ledger.fail(claim(ledger, "a"), pb.FAILURE_KIND_INPUT, "truncated")
+    ledger.fail(claim(ledger, "b"), pb.FAILURE_KIND_INPUT, "truncated")
+    with pytest.raises(InvalidInputError, match="freezing has begun"):
+        ledger.retry(RUN, accept_quarantine=False, include_quarantined=True)
+
+
+def test_the_same_run_cannot_write_to_two_folders(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [])
+    other = spec(1)
+    other.output_url = "/elsewhere"
+    with pytest.raises(ConflictError, match="writes to /nowhere, not to /elsewhere"):
+        ledger.create(RUN, other, [])
+
+
+def test_requests_that_cannot_be_meant_are_refused(ledger: Ledger) -> None:
+    for emission in (pb.EmissionSpec(), pb.EmissionSpec(kind=pb.EMISSION_KIND_BALANCED)):
+        with pytest.raises(InvalidInputError, match="needs a kind"):
+            ledger.create(RUN, spec(1), [emission])
+    with pytest.raises(InvalidInputError, match="more than"):
+        ledger.create(RUN, spec(4_000_000_000), [])
+
+
+def test_cancelling_takes_tasks_back_without_blame(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [])
+    for _ in range(5):
+        claim(ledger)
+        ledger.cancel(RUN)
+        ledger.retry(RUN, accept_quarantine=False, include_quarantined=False)
+    (record,) = next(ledger.tasks(RUN, StageKey(pb.STAGE_MATCH)))
+    assert (record.state, record.failures) == (pb.TASK_STATE_READY, 0)
+
+
+def test_one_emission_blocked_and_another_under_way_is_no_blocked_run(
+    ledger: Ledger, store: Store
+) -> None:
+    ledger.create(RUN, spec(1), [balanced(), balanced(seed=1)])
+    ledger.complete(claim(ledger), match_result())
+    ledger.complete(claim(ledger, stages=[pb.STAGE_FREEZE]), pb.TaskResult())
+    ledger.fail(claim(ledger, stages=[pb.STAGE_SCORE]), pb.FAILURE_KIND_PERMANENT, "no")
+    lease = claim(ledger, stages=[pb.STAGE_SCORE])
+    task_id = f"{pb.STAGE_SCORE}:{lease.task.emission_key}:0"
+    store.call("complete", RUN, task_id, lease.token, b"")  # its successor is not open yet
+    assert ledger.run(RUN).state == pb.RUN_STATE_ACTIVE
+    ledger.advance(RUN)
+    assert ledger.run(RUN).state == pb.RUN_STATE_ACTIVE
+
+
+def test_a_redis_without_memory_is_said(store: Store, ledger: Ledger) -> None:
+    ledger.create(RUN, spec(1), [])
+    store.redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.RedisError) as caught:
+            ledger.claim("a", MATCH)
+        with pytest.raises(redis.RedisError) as in_pipeline:
+            ledger.create("other", spec(1), [])
+    finally:
+        store.redis.config_set("maxmemory", 0)
+    for error in (caught.value, in_pipeline.value):
+        assert isinstance(translate(error), StorageError)
 
 
 def test_a_cancelled_run_refuses_its_workers(ledger: Ledger) -> None:

@@ -115,6 +115,8 @@ def test_pairs_stream_in_dataset_order_and_resume(stack: LocalStack, run: pb.Run
         cursor = batches[5][1]
         again = pa.concat_tables([t for t, _ in client.stream_pairs(run.run_id, cursor=cursor)])
         assert again["uid"].to_pylist() == whole["uid"].to_pylist()[cursor:]
+        with pytest.raises(InvalidInputError, match="no column 'nope'"):
+            list(client.stream_pairs(run.run_id, columns=["nope"]))
         with pytest.raises(NotFoundError):
             list(client.stream_pairs("nope"))
 

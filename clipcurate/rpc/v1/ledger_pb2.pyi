@@ -1294,7 +1294,7 @@ class RetryRunRequest(_message.Message):
     accept_quarantine: _builtins.bool
     """Quarantine blocked match tasks instead of retrying them."""
     include_quarantined: _builtins.bool
-    """Retry quarantined tasks too (only before the counts are frozen)."""
+    """Retry quarantined tasks too (only before freezing begins)."""
     def __init__(
         self,
         *,

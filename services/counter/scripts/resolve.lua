@@ -1,9 +1,10 @@
--- Moves one task out of a state that waits for an operator.
+-- Moves one task to another state at an operator's word, without blame.
 -- ARGV: task id, expected state, new state (ready or quarantined).
 local id = ARGV[1]
 local task = task_key(id)
 if redis.call('HGET', task, 'state') ~= ARGV[2] then return 0 end
 move(id, ARGV[2], ARGV[3])
+redis.call('ZREM', key('leases'), id)
 redis.call('HDEL', task, 'failures', 'input_failures', 'avoid', 'avoid_until')
 if ARGV[3] == 'ready' then enqueue(id, 0) end
 return 1

@@ -1,0 +1,65 @@
+"""The supervisor of the local stack, with real processes."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clipcurate.cli.local import state_held
+from clipcurate.cli.processes import Child, Supervisor, wait_for_file
+from clipcurate.errors import ConflictError, UnavailableError
+
+WRITER = """
+import signal, sys, time
+def end(*_):
+    open(sys.argv[1], "a").write(sys.argv[2] + "\\n")
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+open(sys.argv[1] + sys.argv[2], "a").write("x")
+time.sleep(60)
+"""
+
+
+def writer(tmp_path: Path, name: str) -> Child:
+    command = [sys.executable, "-S", "-c", WRITER, str(tmp_path / "ends"), name]
+    return Child(name, command, {}, tmp_path / f"{name}.log")
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_children_stop_in_reverse_order_also_when_one_was_restarted(tmp_path: Path) -> None:
+    supervisor = Supervisor()
+    children = [writer(tmp_path, name) for name in ("first", "second", "third")]
+    for child in children:
+        supervisor.start(child)
+        wait_until((tmp_path / f"ends{child.name}").exists)
+    first = children[0].process
+    assert first is not None
+    first.send_signal(signal.SIGKILL)
+    wait_until(lambda: (tmp_path / "endsfirst").read_text() == "xx")
+    supervisor.stop()
+    assert (tmp_path / "ends").read_text().split() == ["third", "second", "first"]
+
+
+def test_a_child_that_does_not_start_is_said_with_its_last_words(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('no such luck')"]
+    child = Child("doomed", command, {}, tmp_path / "doomed.log")
+    child.start()
+    with pytest.raises(UnavailableError, match="no such luck"):
+        wait_for_file(tmp_path / "never", child, 20)
+
+
+def test_a_state_folder_has_one_user(tmp_path: Path) -> None:
+    with state_held(tmp_path / "state"), pytest.raises(ConflictError, match="another clipcurate"):
+        with state_held(tmp_path / "state"):
+            pass
+    with state_held(tmp_path / "state"):
+        pass
