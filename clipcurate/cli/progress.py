@@ -116,7 +116,7 @@ def _show_dataset(emission: pb.Emission, console: Console) -> None:
     if cuts:
         say(console, f"  {cuts}, {expected}, kept {found.totals.kept:,}")
     if found.repeated_uids:
-        note = "kept pairs repeat the uid of another one (same image and text)"
+        note = "kept pairs repeat the uid of another one (same image key and text)"
         say(console, f"  [yellow]{found.repeated_uids:,}[/yellow] {note}")
     if emission.HasField("trained"):
         _show_training(emission.trained, console)

@@ -54,7 +54,8 @@ class Manifest:
         totals: the seven outcomes of the pairs read.
         cuts: per metadata language: t, and the last rank for exact sizes.
         tail_shares: per metadata language: share of all counts in entries with count < t.
-        expected_size, size_deviation: mean and standard deviation of the size over seeds.
+        expected_size, size_deviation: mean and standard deviation of the size over seeds; the
+            deviation takes every pair to have a coin of its own (repeated pairs share one).
         repeated_uids: kept pairs whose uid an earlier one has too.
         unknown_rows: inputs that could not be read, with reasons.
         files: every file, in order.
