@@ -238,11 +238,16 @@ def test_counts_that_redis_lost_are_rebuilt_from_the_indexes(
     lost: list[int] = []
 
     def lose(stack: LocalStack, counted: int) -> None:
-        if counted >= 5 and not lost:
-            counter = next(c for c in stack.supervisor.children if c.name == "counter")
-            url = counter.environment["CLIPCURATE_COUNTER_REDIS_URL"]
+        children = {child.name: child for child in stack.supervisor.children}
+        sampler = children["sampler"].process
+        assert sampler is not None
+        if counted < 5:
+            sampler.send_signal(signal.SIGSTOP)  # so that nothing is frozen before the loss
+        elif not lost:
+            url = children["counter"].environment["CLIPCURATE_COUNTER_REDIS_URL"]
             with redis.Redis.from_url(url) as client:
                 lost.append(client.delete(*client.scan_iter("*counts:all:*")))
+            sampler.send_signal(signal.SIGCONT)
 
     disturbed = disturbed_run(tmp_path, submission(inputs, tmp_path), 2, lose)
     assert lost == [1]
