@@ -28,6 +28,10 @@ KIND_NAMES = {
 }
 
 
+SMALL = 1000
+"""Below so many pairs, an expected size is shown with a decimal."""
+
+
 def follow(updates: Iterable[pb.Run], console: Console) -> pb.Run:
     """Show a run's stages as bars until the updates end; return the last one."""
     columns = (
@@ -110,7 +114,8 @@ def _show_dataset(emission: pb.Emission, console: Console) -> None:
     found = manifest.load(emission.plan.dataset_url)
     kind = KIND_NAMES[emission.spec.kind]
     cuts = ", ".join(f"t = {cut['t']:g}" for cut in found.cuts.values())
-    expected = f"expected {found.expected_size:,.0f} ± {found.size_deviation:,.0f}"
+    digits = 1 if found.expected_size < SMALL else 0
+    expected = f"expected {found.expected_size:,.{digits}f} ± {found.size_deviation:,.{digits}f}"
     say(console, f"[bold]{kind}[/bold] {escape(emission.plan.dataset_url)}")
     say(console, f"  dataset hash {found.dataset_hash}")
     if cuts:
