@@ -58,12 +58,14 @@ class TokenTrie:
     def __init__(self, entries: Sequence[str]) -> None:
         self._data, offsets = _buffers(pa.array(entries, pa.large_string()))
         count = int(np.count_nonzero(self._data == ord(" "))) + len(entries)
-        self._words = np.zeros(2 * _slots(count), np.uint64)
-        self._children = np.zeros(2 * _slots(count), np.uint64)
+        self._children = np.zeros(2 * _slots(count - len(entries)), np.uint64)
         self._spans = np.zeros((count, 2), np.int64)
         self._repeats = np.full(len(entries), -1, np.int64)
         slots, firsts = np.zeros(count, np.uint64), np.zeros(len(entries) + 1, np.int64)
-        known = _number_words(self._data, offsets, self._words, self._spans, slots, firsts)
+        known = count
+        for _ in range(2):  # the second time in a table that fits the distinct words: fewer misses
+            self._words = np.zeros(2 * _slots(known), np.uint64)
+            known = _number_words(self._data, offsets, self._words, self._spans, slots, firsts)
         _link(self._words, self._children, slots, firsts, self._repeats, known)
         self._depth = int(np.diff(firsts).max(initial=1))
         self._most = 2 * self._depth * _longest_chain(self._repeats)
@@ -111,7 +113,7 @@ def _longest_chain(repeats: Ints) -> int:
 
 def _slots(items: int) -> int:
     """Return a power of two that leaves a table at most half full."""
-    return 1 << max(4, (2 * items - 1).bit_length())
+    return 1 << max(4, (2 * items).bit_length())
 
 
 @njit(nogil=True, cache=True, inline="always")
