@@ -1,6 +1,5 @@
 """`clipcurate up`, and the verbs that talk to running services."""
 
-import signal
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ from clipcurate.cli.submission import prepare
 from clipcurate.pools import Columns
 from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.settings import SecuritySettings
+from clipcurate.rpc.signals import stop_on_signals
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
 console = Console(stderr=True)
@@ -48,8 +48,7 @@ def up(
         tuple(opt.absolute(url) for url in metadata or ()),
     )
     stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+    stop_on_signals(stopping)
     with state_held(options.state), local_stack(options) as stack:
         for name, address in stack.addresses.items():
             say(console, f"{name:12} {address}")

@@ -1,12 +1,11 @@
 """The one way in which a service is started, is found healthy, is measured, and stops."""
 
 import logging
-import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.server import HTTPServer
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Self
 
 import grpc
@@ -19,6 +18,7 @@ from clipcurate.rpc import logs
 from clipcurate.rpc.interceptors import CallInterceptor, Translate
 from clipcurate.rpc.security import server_credentials
 from clipcurate.rpc.settings import MAX_MESSAGE_BYTES, ServiceSettings
+from clipcurate.rpc.signals import stop_on_signals
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +63,7 @@ class Server:
     def __enter__(self) -> Self:
         """Configure logs and signal handlers."""
         logs.configure(self._name, self._settings.log_level, self._settings.log_format)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        stop_on_signals(self.stopping)
         return self
 
     def __exit__(
@@ -126,9 +125,6 @@ class Server:
     @property
     def _name(self) -> str:
         return self._services[0].rpartition(".")[2].lower()
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.stopping.set()
 
     def _bind(self) -> str:
         listen = self._settings.listen

@@ -63,3 +63,17 @@ def test_a_state_folder_has_one_user(tmp_path: Path) -> None:
             pass
     with state_held(tmp_path / "state"):
         pass
+
+
+def test_a_burst_of_signals_ends_a_service_in_order(tmp_path: Path) -> None:
+    ready = tmp_path / "address"
+    environment = {"CLIPCURATE_MATCHER_READY_FILE": str(ready)}
+    command = [sys.executable, "-m", "services.matcher"]
+    child = Child("matcher", command, environment, tmp_path / "matcher.log")
+    child.start()
+    wait_for_file(ready, child, 60)
+    process = child.process
+    assert process is not None
+    for _ in range(100):
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0, child.tail()
