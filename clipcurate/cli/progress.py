@@ -1,7 +1,7 @@
 """A run's progress and its outcome, for people."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,6 +10,7 @@ from rich.progress import TimeElapsedColumn as Elapsed
 from rich.table import Table
 
 from clipcurate.datasets import manifest
+from clipcurate.rpc.kinds import KIND_NAMES
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
 STAGE_NAMES = {
@@ -20,11 +21,6 @@ STAGE_NAMES = {
     pb.STAGE_WRITE: "write parts",
     pb.STAGE_PUBLISH: "publish",
     pb.STAGE_TRAIN: "train",
-}
-KIND_NAMES = {
-    pb.EMISSION_KIND_RAW: "raw",
-    pb.EMISSION_KIND_MATCHED: "matched",
-    pb.EMISSION_KIND_BALANCED: "balanced",
 }
 
 
@@ -55,7 +51,7 @@ def follow(updates: Iterable[pb.Run], console: Console) -> pb.Run:
     return run
 
 
-def _title(stage: pb.StageProgress, names: dict[str, str]) -> str:
+def _title(stage: pb.StageProgress, names: Mapping[str, str]) -> str:
     name = STAGE_NAMES[stage.stage]
     emission = names.get(stage.emission_key, stage.emission_key)
     return f"{emission}: {name}" if emission else name

@@ -7,20 +7,15 @@ from dataclasses import dataclass, replace
 from google.protobuf import json_format
 
 from clipcurate import storage
-from clipcurate.datasets.emission import EmissionRequest, Kind
+from clipcurate.datasets.emission import EmissionRequest
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.errors import NotFoundError
 from clipcurate.matching.matcher import ENGINES, RULES, require_known
 from clipcurate.metadata import ALL, Metadata
 from clipcurate.pools import Columns
+from clipcurate.rpc.kinds import KIND_NUMBERS
 from clipcurate.rpc.references import reference
 from clipcurate.rpc.v1 import ledger_pb2 as pb
-
-KINDS: dict[Kind, pb.EmissionKind.ValueType] = {
-    "raw": pb.EMISSION_KIND_RAW,
-    "matched": pb.EMISSION_KIND_MATCHED,
-    "balanced": pb.EMISSION_KIND_BALANCED,
-}
 
 
 @dataclass(frozen=True)
@@ -135,7 +130,7 @@ def prepare(
 def emission_spec(request: EmissionRequest, training: TrainRequest | None) -> pb.EmissionSpec:
     """Return an emission as the ledger takes it."""
     spec = pb.EmissionSpec(
-        kind=KINDS[request.kind],
+        kind=KIND_NUMBERS[request.kind],
         seed=request.seed,
         round=request.round,
         part_bytes=request.part_bytes,

@@ -15,15 +15,10 @@ from clipcurate.datasets.run_plan import RunPlan, load_plan
 from clipcurate.datasets.run_record import RunRecord
 from clipcurate.errors import ConflictError
 from clipcurate.rpc.clients import LedgerClient
+from clipcurate.rpc.kinds import KIND_NAMES
 from clipcurate.rpc.references import read
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.storage import StoredObject
-
-KINDS: dict[int, Any] = {
-    pb.EMISSION_KIND_RAW: "raw",
-    pb.EMISSION_KIND_MATCHED: "matched",
-    pb.EMISSION_KIND_BALANCED: "balanced",
-}
 
 
 @lru_cache(maxsize=4)
@@ -38,7 +33,7 @@ def request_of(spec: pb.EmissionSpec) -> EmissionRequest:
     chosen: dict[str, Any] = {str(target): getattr(spec, target)} if target else {}
     if spec.part_bytes:
         chosen["part_bytes"] = spec.part_bytes
-    return EmissionRequest(KINDS[spec.kind], seed=spec.seed, round=spec.round, **chosen)
+    return EmissionRequest(KIND_NAMES[spec.kind], seed=spec.seed, round=spec.round, **chosen)
 
 
 @dataclass(frozen=True)
