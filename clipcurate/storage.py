@@ -19,7 +19,7 @@ import fsspec.core
 from fsspec.implementations.local import LocalFileSystem
 
 from clipcurate.errors import InvalidInputError, NotFoundError, StorageError
-from clipcurate.hashing import hash_bytes, hash_file
+from clipcurate.hashing import CHUNK, hash_bytes, hash_file
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,20 @@ def read_object(url: str, digest: str) -> bytes:
     return content
 
 
+def fetch(url: str, path: Path) -> None:
+    """Copy an object to a local file, which appears all at once.
+
+    Raises:
+        NotFoundError: there is no such object.
+        StorageError: it cannot be read, or the local file not be written.
+    """
+    folder = str(path.parent)
+    with open_read(url) as source, staged(folder, path.name) as directory:
+        with writing(str(path)), (directory / path.name).open("wb") as target:
+            shutil.copyfileobj(source, target, CHUNK)
+        place(directory / path.name, str(path))
+
+
 @contextlib.contextmanager
 def staged(folder: str, token: str) -> Iterator[Path]:
     """Yield a private local directory for files that `publish` will move into `folder`.
@@ -125,22 +139,27 @@ def staged(folder: str, token: str) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def stored_name(stem: str, digest: str, suffix: str) -> str:
+    """Return the name under which an object of this hash is published."""
+    return f"{stem}-{digest[:16]}{suffix}"
+
+
 def publish(staged_file: Path, folder: str, stem: str, suffix: str) -> StoredObject:
     """Move a finished local file to `folder/{stem}-{hash}{suffix}` and return what it is.
 
     Publishing the same bytes twice is harmless. Raises StorageError (no space, no permission).
     """
     digest = hash_file(staged_file)
-    name = f"{stem}-{digest[:16]}{suffix}"
+    name = stored_name(stem, digest, suffix)
     size = staged_file.stat().st_size
-    _place(staged_file, join(folder, name))
+    place(staged_file, join(folder, name))
     return StoredObject(name=name, size=size, hash=digest)
 
 
 def publish_bytes(content: bytes, folder: str, stem: str, suffix: str) -> StoredObject:
     """As `publish`, for a small object in memory."""
     digest = hash_bytes(content)
-    name = f"{stem}-{digest[:16]}{suffix}"
+    name = stored_name(stem, digest, suffix)
     write_bytes(join(folder, name), content)
     return StoredObject(name=name, size=len(content), hash=digest)
 
@@ -152,7 +171,7 @@ def write_bytes(url: str, content: bytes) -> None:
         path = directory / name
         with writing(url):
             path.write_bytes(content)
-        _place(path, url)
+        place(path, url)
 
 
 @contextlib.contextmanager
@@ -167,7 +186,11 @@ def writing(target: str) -> Iterator[None]:
         ) from error
 
 
-def _place(path: Path, url: str) -> None:
+def place(path: Path, url: str) -> None:
+    """Move a finished, staged file to exactly `url`; readers see all of it or nothing.
+
+    Raises StorageError (no space, no permission).
+    """
     fs, target = filesystem(url)
     with writing(url):
         if isinstance(fs, LocalFileSystem):

@@ -3,7 +3,7 @@
 from clipcurate.balancing.coins import coins
 from clipcurate.balancing.critical import critical_t, keep_probability
 from clipcurate.balancing.cut import Cut, exact_size_cut
-from clipcurate.balancing.tail import tail_share_of, threshold_for
+from clipcurate.balancing.tail import tail_share_of, threshold_for, thresholds, thresholds_for
 
 __all__ = [
     "Cut",
@@ -13,4 +13,6 @@ __all__ = [
     "keep_probability",
     "tail_share_of",
     "threshold_for",
+    "thresholds",
+    "thresholds_for",
 ]

@@ -5,10 +5,17 @@ Its two directions differ, and so do ours: t to share is strict (entries with co
 is the count at which the cumulative share comes nearest.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
 from clipcurate.errors import InvalidInputError
+
+REFERENCE = "en"
+"""The language whose tail share Meta CLIP 2 gives to every other one."""
+
+_NOTHING = "no entry matches any text: every count is 0"
 
 
 def tail_share_of(counts: npt.NDArray[np.int64], t: float) -> float:
@@ -28,7 +35,51 @@ def threshold_for(counts: npt.NDArray[np.int64], tail_share: float) -> float:
     if not 0 < tail_share < 1:
         raise InvalidInputError(f"a tail share lies between 0 and 1, not {tail_share}")
     if not counts.any():
-        raise InvalidInputError("no entry matches any text: every count is 0")
+        raise InvalidInputError(_NOTHING)
+    return threshold_at(counts, tail_share)
+
+
+def thresholds(counts: Mapping[str, npt.NDArray[np.int64]], t: float) -> dict[str, float]:
+    """Return each language's threshold such that all have the tail share that t has in English.
+
+    English keeps t itself. Without any count of English, t is every language's threshold.
+    (Meta CLIP 2, arXiv 2507.22062: section 3.3 and its published curation code.)
+    """
+    reference = counts.get(REFERENCE)
+    if reference is None or not reference.any():
+        return dict.fromkeys(counts, t)
+    share = tail_share_of(reference, t)
+    return {
+        name: t if name == REFERENCE else threshold_at(array, share)
+        for name, array in counts.items()
+    }
+
+
+def thresholds_for(
+    counts: Mapping[str, npt.NDArray[np.int64]], tail_share: float
+) -> dict[str, float]:
+    """Return the threshold that gives each language the tail share; 1 where nothing is counted.
+
+    Raises:
+        InvalidInputError: `tail_share` is not in (0, 1), or all counts of all languages are 0.
+    """
+    counted = {
+        name: threshold_for(array, tail_share) for name, array in counts.items() if array.any()
+    }
+    if not counted:
+        raise InvalidInputError(_NOTHING)
+    return dict.fromkeys(counts, 1.0) | counted
+
+
+def threshold_at(counts: npt.NDArray[np.int64], tail_share: float) -> float:
+    """As `threshold_for`, for a share that comes from another language's counts.
+
+    Args:
+        counts: of one language; all may be 0, and then any threshold will do: it is 1.
+        tail_share: in [0, 1]; 0 gives the smallest positive count, 1 the largest.
+    """
+    if not counts.any():
+        return 1.0
     ordered = np.sort(counts)
     shares = np.cumsum(ordered) / counts.sum()
     nearest = ordered[np.abs(shares - tail_share).argmin()]

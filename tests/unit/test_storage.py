@@ -44,6 +44,25 @@ def test_an_abandoned_stage_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_object_is_fetched_whole(folder: str, tmp_path: Path) -> None:
+    url, path = storage.join(folder, "object"), tmp_path / "cache" / "object"
+    with pytest.raises(NotFoundError):
+        storage.fetch(url, path)
+    for content in (b"first", b"second"):
+        storage.write_bytes(url, content)
+        storage.fetch(url, path)
+        assert path.read_bytes() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_staged_file_can_have_a_name_of_its_own(folder: str) -> None:
+    for content in (b"first", b"second"):
+        with storage.staged(folder, "token") as directory:
+            (directory / "work").write_bytes(content)
+            storage.place(directory / "work", storage.join(folder, "object"))
+        assert storage.read_bytes(storage.join(folder, "object")) == content
+
+
 def test_writing_again_replaces(folder: str) -> None:
     url = storage.join(folder, "state.json")
     assert not storage.exists(url)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipcurate.balancing import tail_share_of, threshold_for
+from clipcurate.balancing import tail_share_of, threshold_for, thresholds, thresholds_for
 from clipcurate.errors import InvalidInputError
 
 COUNTS = st.lists(st.integers(0, 1000), min_size=1, max_size=12).filter(any)
@@ -72,3 +72,38 @@ def test_without_any_count() -> None:
     assert tail_share_of(nothing, 5) == 0
     with pytest.raises(InvalidInputError, match="every count is 0"):
         threshold_for(nothing, 0.06)
+
+
+ENGLISH = np.array([1, 3, 6, 10])  # t = 4: .2 of all counts lie below
+LANGUAGES = {"en": ENGLISH, "zh": np.array([5, 5]), "th": np.array([100, 250, 650])}
+NONE = np.zeros(3, np.int64)
+
+
+def test_english_keeps_t_and_gives_its_share_to_the_others() -> None:
+    assert thresholds(LANGUAGES, 4.5) == {"en": 4.5, "zh": 5.0, "th": 100.0}
+    assert threshold_for(LANGUAGES["th"], tail_share_of(ENGLISH, 4.5)) == 100.0
+
+
+def test_without_english_counts_t_is_everyones() -> None:
+    others = {"zh": LANGUAGES["zh"], "th": LANGUAGES["th"]}
+    assert thresholds(others, 4.5) == {"zh": 4.5, "th": 4.5}
+    assert thresholds({"en": NONE} | others, 4.5) == {"en": 4.5, "zh": 4.5, "th": 4.5}
+
+
+def test_shares_of_none_and_all_and_languages_without_counts() -> None:
+    assert thresholds(LANGUAGES | {"fr": NONE}, 1.0) == {
+        "en": 1.0,
+        "zh": 5.0,
+        "th": 100.0,
+        "fr": 1.0,
+    }
+    assert thresholds(LANGUAGES, 99.0) == {"en": 99.0, "zh": 5.0, "th": 650.0}
+
+
+def test_a_share_gives_each_language_its_own_threshold() -> None:
+    found = thresholds_for(LANGUAGES | {"fr": NONE}, 0.2)
+    assert found == {n: threshold_for(c, 0.2) for n, c in LANGUAGES.items()} | {"fr": 1.0}
+    with pytest.raises(InvalidInputError, match="every count is 0"):
+        thresholds_for({"en": NONE, "fr": NONE}, 0.2)
+    with pytest.raises(InvalidInputError, match="between 0 and 1"):
+        thresholds_for(LANGUAGES, 1.0)

@@ -1,0 +1,74 @@
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clipcurate.languages import CodeMap, LanguageChoice, Router, rows_by_name
+from clipcurate.matching import Matcher
+
+MATCHERS = {
+    "en": Matcher.build(["cat", "a", "a cat"]),
+    "de": Matcher.build(["a", "katze"]),
+    "all": Matcher.build(["cat"]),
+}
+TEXT = st.one_of(st.none(), st.lists(st.sampled_from(["a", "cat", "katze", "x"])).map(" ".join))
+ROWS = st.lists(st.tuples(TEXT, st.sampled_from(["en", "de", "fr", ""])), max_size=12)
+
+
+def texts_of(rows: list[tuple[str | None, str]]) -> pa.ChunkedArray:
+    array = pa.array([text for text, _ in rows], pa.large_string())
+    return pa.chunked_array([array[:5], array[5:]])
+
+
+@settings(deadline=None)
+@given(ROWS)
+def test_each_row_has_the_hits_of_its_languages_matcher_alone(
+    rows: list[tuple[str | None, str]],
+) -> None:
+    router = Router(MATCHERS.get, lambda _: np.zeros(0, np.str_))
+    languages = np.array([name for _, name in rows], np.str_)
+    found = router.match(texts_of(rows), languages)
+    assert len(found) == len(rows)
+    for hits, (text, name) in zip(found, rows, strict=True):
+        alone = MATCHERS.get(name)
+        expected = alone.match(pa.array([text], pa.large_string())).entry_ids if alone else []
+        assert hits.tolist() == list(expected)
+    assert found.row_offsets.dtype == np.int64
+    assert found.entry_ids.dtype == np.uint32
+
+
+@given(st.lists(st.sampled_from(["en", "de", "", "zh"])))
+def test_rows_by_name(names: list[str]) -> None:
+    found = rows_by_name(np.array(names, np.str_))
+    assert list(found) == sorted(set(names))
+    for name, rows in found.items():
+        assert rows.tolist() == [i for i, other in enumerate(names) if other == name]
+
+
+def test_only_languages_that_occur_are_asked_for() -> None:
+    asked: list[str] = []
+
+    def matcher_for(name: str) -> Matcher | None:
+        asked.append(name)
+        return MATCHERS.get(name)
+
+    router = Router(matcher_for, lambda _: np.zeros(0, np.str_))
+    router.match(
+        texts_of([("a", ""), ("cat", "fr"), ("a", "en"), ("a", "en")]),
+        np.array(["", "fr", "en", "en"]),
+    )
+    assert asked == ["en", "fr"]
+
+
+def test_one_list_serves_all_texts_without_a_language() -> None:
+    router = Router.of(None, "", MATCHERS.get)
+    pairs = pa.table({"text": ["a cat", None], "lang": ["en", "de"]})
+    assert router.choose(pairs).tolist() == ["all", "all"]
+    assert router.match(pairs["text"], router.choose(pairs)).entry_ids.tolist() == [0]
+
+
+def test_a_runs_choice_is_followed() -> None:
+    router = Router.of(LanguageChoice(CodeMap.for_metadata(["en", "de"])), "", MATCHERS.get)
+    pairs = pa.table({"text": ["a", "a"], "lang": ["EN", "de_AT"]})
+    assert router.choose(pairs).tolist() == ["en", "de"]
+    assert router.match(pairs["text"], router.choose(pairs)).entry_ids.tolist() == [1, 0]
