@@ -43,7 +43,7 @@ def thresholds(counts: Mapping[str, npt.NDArray[np.int64]], t: float) -> dict[st
     """Return each language's threshold such that all have the tail share that t has in English.
 
     English keeps t itself. Without any count of English, t is every language's threshold.
-    (Meta CLIP 2, arXiv 2507.22062: section 3.3 and its published curation code.)
+    (Meta CLIP 2, arXiv 2507.22062, and its published curation code.)
     """
     reference = counts.get(REFERENCE)
     if reference is None or not reference.any():

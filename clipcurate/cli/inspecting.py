@@ -12,13 +12,21 @@ from rich.console import Console
 from rich.table import Table
 
 from clipcurate import metadata as metadata_files
+from clipcurate.balancing import Cut
 from clipcurate.balancing.sizes import SizeEstimate, estimate, top_entries
 from clipcurate.cli import options as opt
-from clipcurate.datasets.emission import EmissionRequest, Scored, resolve_cuts, score
+from clipcurate.datasets.emission import (
+    EmissionRequest,
+    Scored,
+    kept_mask,
+    resolve_cuts,
+    score,
+)
 from clipcurate.datasets.run_record import FrozenRun
 from clipcurate.datasets.verify import verify_dataset
 from clipcurate.errors import InvalidInputError
 from clipcurate.matching import ENGINES, RULES, Matcher, Matches
+from clipcurate.metadata import ALL
 from clipcurate.rpc.clients import MatcherClient
 from clipcurate.rpc.settings import SecuritySettings
 
@@ -103,11 +111,11 @@ def plan(
     cuts = resolve_cuts(request, counts, scored)
     for name, cut in cuts.items():
         found = estimate(counts[name], (i.in_language(name) for i in frozen.indexes()), cut.t)
-        exact = sum(int(cut.keeps(s.critical, s.index.ranks).sum()) for s in scored)
+        exact = sum(_kept(name, cut, task) for task in scored)
         if as_json:
             print(json.dumps({"language": name, "seed": seed, "size": exact, **vars(found)}))
         else:
-            _show_estimate(found, exact, seed)
+            _show_estimate(name, found, exact, seed)
             _show_top(top_entries(counts[name], frozen.metadata(name).entries, TOP_ENTRIES), cut.t)
 
 
@@ -123,8 +131,14 @@ class _Scores:
             yield Scored(index, score(index, counts, self._request.seed, self._request.round))
 
 
-def _show_estimate(found: SizeEstimate, exact: int, seed: int) -> None:
-    table = Table("", "", show_header=False, title="Balancing")
+def _kept(language: str, cut: Cut, scored: Scored) -> int:
+    """Count the pairs of a language that a cut keeps."""
+    return int(kept_mask("balanced", {language: cut}, scored).sum())
+
+
+def _show_estimate(language: str, found: SizeEstimate, exact: int, seed: int) -> None:
+    title = "Balancing" if language == ALL else f"Balancing {language}"
+    table = Table("", "", show_header=False, title=title)
     rows = {
         "t": f"{found.t:,.6g}",
         "tail share (counts < t)": f"{found.tail_share:.4%}",

@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from clipcurate import metadata, storage
+from clipcurate.cli.languages import LanguageRequest
 from clipcurate.cli.submission import RunRequest, TrainRequest
 from clipcurate.datasets.emission import EmissionRequest, Kind
 from clipcurate.errors import InvalidInputError
+from clipcurate.languages import load_language_map
 from clipcurate.pools import Columns
 
 DEFAULT_SERVER = "127.0.0.1:50051"
@@ -16,8 +18,23 @@ DEFAULT_SERVER = "127.0.0.1:50051"
 Pool = Annotated[
     list[str], typer.Option("--pool", help="File, folder, glob or fsspec URL; repeatable.")
 ]
-MetadataFile = Annotated[
-    str, typer.Option("--metadata", help="Entries: JSON list, text lines or parquet; also .gz.")
+MetadataFiles = Annotated[
+    list[str],
+    typer.Option(
+        "--metadata",
+        help="Entries: JSON list, text lines or parquet; also .gz. Or a folder of such files, one "
+        "per language (en.json, zh.txt); repeatable.",
+    ),
+]
+IdentifyLanguages = Annotated[
+    str,
+    typer.Option(
+        "--identify-languages",
+        help="Tell languages by their texts: builtin, or a fastText model (lid.176.bin).",
+    ),
+]
+LanguageMap = Annotated[
+    str, typer.Option("--language-map", help="JSON object: language code to metadata language.")
 ]
 Output = Annotated[str, typer.Option("--output", help="Folder (or fsspec URL) for everything.")]
 Threshold = Annotated[
@@ -122,18 +139,21 @@ def train_request(preset: str, settings: list[str] | None, eval_url: str) -> Tra
 def run_request(
     pool: list[str],
     columns: Columns,
-    metadata_file: str,
+    metadata_files: list[str],
     dedupe: bool,
     output: str,
+    identify_languages: str = "",
+    language_map: str = "",
     **rest: str | int,
 ) -> RunRequest:
-    """Turn options into the run wanted. Raises MetadataError, NotFoundError."""
-    entries = metadata.load(metadata_file, dedupe=dedupe)
+    """Turn options into the run wanted. Raises MetadataError, NotFoundError, InvalidInputError."""
+    codes = load_language_map(language_map) if language_map else {}
     return RunRequest(
         [absolute(p) for p in pool],
         columns,
-        entries,
+        metadata.load_languages(metadata_files, dedupe=dedupe),
         absolute(output),
+        languages=LanguageRequest(identify_languages, codes),
         **rest,  # type: ignore[arg-type]
     )
 

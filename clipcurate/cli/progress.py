@@ -1,7 +1,8 @@
 """A run's progress and its outcome, for people."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -26,6 +27,7 @@ STAGE_NAMES = {
 
 SMALL = 1000
 """Below so many pairs, an expected size is shown with a decimal."""
+LANGUAGES_SHOWN = 20
 
 
 def follow(updates: Iterable[pb.Run], console: Console) -> pb.Run:
@@ -85,10 +87,37 @@ def show_problems(run: pb.Run, console: Console) -> None:
         say(console, f"  {record.error}", markup=False)
 
 
+def show_languages(spec: pb.RunSpec, console: Console) -> None:
+    """Name a run's metadata languages where there are several."""
+    if len(spec.metadata) > 1:
+        names = [ref.language for ref in spec.metadata]
+        say(console, f"{len(names)} metadata languages: {_some(names)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join([*names[:LANGUAGES_SHOWN], *["…"][: len(names) > LANGUAGES_SHOWN]])
+
+
+def _show_unmatched(run: pb.Run, console: Console) -> None:
+    """Print the unmatched pairs per language where there are several, most first."""
+    known = {ref.language for ref in run.spec.metadata}
+    unmatched = run.unmatched_by_language
+    if len(known | set(unmatched)) == 1:
+        return
+    order = sorted(unmatched, key=lambda name: (-unmatched[name], name))
+    table = Table("language", "unmatched", "", title="Unmatched pairs")
+    for name in order[:LANGUAGES_SHOWN]:
+        table.add_row(escape(name), f"{unmatched[name]:,}", "" if name in known else "no metadata")
+    if rest := order[LANGUAGES_SHOWN:]:
+        table.add_row(f"{len(rest)} more", f"{sum(unmatched[name] for name in rest):,}", "")
+    console.print(table)
+
+
 def show_outcome(run: pb.Run, console: Console) -> None:
     """Print what became of every pair, per emission, and where the datasets lie."""
     show_problems(run, console)
     say(console, f"run {run.run_id}: {run.pairs:,} pairs, {run.hits:,} hits counted")
+    _show_unmatched(run, console)
     published = [emission for emission in run.emissions if emission.HasField("published")]
     if not published:
         return
@@ -109,7 +138,7 @@ def _total(totals: pb.PairTotals) -> int:
 def _show_dataset(emission: pb.Emission, console: Console) -> None:
     found = manifest.load(emission.plan.dataset_url)
     kind = KIND_NAMES[emission.spec.kind]
-    cuts = ", ".join(f"t = {cut['t']:g}" for cut in found.cuts.values())
+    cuts = _describe_cuts(found.cuts)
     digits = 1 if found.expected_size < SMALL else 0
     expected = f"expected {found.expected_size:,.{digits}f} ± {found.size_deviation:,.{digits}f}"
     say(console, f"[bold]{kind}[/bold] {escape(emission.plan.dataset_url)}")
@@ -121,6 +150,12 @@ def _show_dataset(emission: pb.Emission, console: Console) -> None:
         say(console, f"  [yellow]{found.repeated_uids:,}[/yellow] {note}")
     if emission.HasField("trained"):
         _show_training(emission.trained, console)
+
+
+def _describe_cuts(cuts: Mapping[str, Mapping[str, Any]]) -> str:
+    if len(cuts) <= 1:
+        return "".join(f"t = {cut['t']:g}" for cut in cuts.values())
+    return "t = " + _some([f"{cut['t']:g} ({name})" for name, cut in cuts.items()])
 
 
 def _show_training(trained: pb.TrainResult, console: Console) -> None:

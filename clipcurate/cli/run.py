@@ -13,7 +13,7 @@ from rich.markup import escape
 from clipcurate import storage
 from clipcurate.cli import options as opt
 from clipcurate.cli.local import StackOptions, local_stack, state_held
-from clipcurate.cli.progress import follow, say, show_outcome
+from clipcurate.cli.progress import follow, say, show_languages, show_outcome
 from clipcurate.cli.submission import Submission, prepare
 from clipcurate.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from clipcurate.pools import Columns
@@ -31,7 +31,7 @@ console = Console(stderr=True)
 def run(
     output: opt.Output,
     pool: opt.Pool = [],  # noqa: B006 - Typer's way to say: may be absent
-    metadata: opt.MetadataFile = "",
+    metadata: opt.MetadataFiles = [],  # noqa: B006
     t: opt.Threshold = None,
     size: opt.Size = None,
     tail_share: opt.TailShare = None,
@@ -46,6 +46,8 @@ def run(
     key_column: opt.KeyColumn = None,
     uid_column: opt.UidColumn = None,
     lang_column: opt.LangColumn = None,
+    identify_languages: opt.IdentifyLanguages = "",
+    language_map: opt.LanguageMap = "",
     workers: opt.Workers = 2,
     train: opt.Train = "",
     train_set: opt.TrainSet = None,
@@ -67,7 +69,7 @@ def run(
     with state_held(folder):
         submission = Submission.load(saved)
         if resume:
-            submission = _resumed(submission, output, given=[*pool, metadata])
+            submission = _resumed(submission, output, given=[*pool, *metadata])
         else:
             if not abandon:
                 _refuse_unfinished(submission, output)
@@ -77,7 +79,7 @@ def run(
             training = opt.train_request(train, train_set, eval_url)
             say(console, "planning the pool")
             request = opt.run_request(
-                pool, columns, metadata, dedupe, output,
+                pool, columns, metadata, dedupe, output, identify_languages, language_map,
                 rule=rule, engine=engine, task_rows=task_rows, order_seed=order_seed,
             )  # fmt: skip
             submission = prepare(request, emissions, training)
@@ -91,6 +93,7 @@ def _execute(submission: Submission, stack_options: StackOptions, resume: bool) 
     """Start the system, watch the run to its end, stop the system."""
     logs = escape(str(stack_options.state / "logs"))
     say(console, f"run {submission.run_id}; logs in {logs}")
+    show_languages(submission.spec, console)
     with (
         _interruptible(),
         local_stack(stack_options) as stack,
@@ -164,7 +167,7 @@ def _refuse_unfinished(submission: Submission | None, output: str) -> None:
         )
 
 
-def _require(pool: list[str], metadata: str) -> None:
+def _require(pool: list[str], metadata: list[str]) -> None:
     for name, value in (("--pool", pool), ("--metadata", metadata)):
         if not value:
             raise InvalidInputError(f"{name} is missing (only --resume goes without)")

@@ -58,7 +58,7 @@ def up(
 
 def submit(
     pool: opt.Pool,
-    metadata: opt.MetadataFile,
+    metadata: opt.MetadataFiles,
     output: opt.Output,
     server: opt.Server = opt.DEFAULT_SERVER,
     t: opt.Threshold = None,
@@ -75,6 +75,8 @@ def submit(
     key_column: opt.KeyColumn = None,
     uid_column: opt.UidColumn = None,
     lang_column: opt.LangColumn = None,
+    identify_languages: opt.IdentifyLanguages = "",
+    language_map: opt.LanguageMap = "",
     train: opt.Train = "",
     train_set: opt.TrainSet = None,
     eval_url: opt.EvalUrl = "",
@@ -90,7 +92,7 @@ def submit(
     emissions = opt.emission_requests(emit, t, size, tail_share, seed, round, part_bytes)
     training = opt.train_request(train, train_set, eval_url)
     request = opt.run_request(
-        pool, columns, metadata, dedupe, output,
+        pool, columns, metadata, dedupe, output, identify_languages, language_map,
         rule=rule, engine=engine, task_rows=task_rows, order_seed=order_seed,
     )  # fmt: skip
     submission = prepare(request, emissions, training)

@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from google.protobuf import json_format
 
 from clipcurate import storage
+from clipcurate.cli.languages import LanguageRequest, plan_languages
 from clipcurate.datasets.emission import EmissionRequest
 from clipcurate.datasets.run_plan import RunPlan
-from clipcurate.errors import NotFoundError
+from clipcurate.errors import InvalidInputError, NotFoundError
 from clipcurate.matching.matcher import ENGINES, RULES, require_known
-from clipcurate.metadata import ALL, Metadata
+from clipcurate.metadata import Metadata
 from clipcurate.pools import Columns
 from clipcurate.rpc.kinds import KIND_NUMBERS
 from clipcurate.rpc.references import reference
@@ -34,22 +35,24 @@ class RunRequest:
     Attributes:
         pool: files, folders or globs.
         columns: which pool column plays which part.
-        metadata: the entries.
+        metadata: the entries per metadata language.
         output_url: folder for everything the run writes.
         rule: matching rule.
         engine: matching engine.
         task_rows: about how many rows a task has.
         order_seed: keys the order in which tasks are handed out.
+        languages: how texts find their metadata language.
     """
 
     pool: Sequence[str]
     columns: Columns
-    metadata: Metadata
+    metadata: Mapping[str, Metadata]
     output_url: str
     rule: str = "metaclip1"
     engine: str = "token-trie"
     task_rows: int = 1_000_000
     order_seed: int = 0
+    languages: LanguageRequest = field(default_factory=LanguageRequest)
 
 
 @dataclass(frozen=True)
@@ -96,35 +99,49 @@ def prepare(
 
     Raises:
         PoolError: the pool cannot be planned.
-        InvalidInputError: unknown rule or engine.
+        InvalidInputError: unknown rule or engine; a size of several languages; or languages cannot
+            be told as asked for.
         StorageError: the output cannot be written.
     """
     require_known("rule", request.rule, RULES)
     require_known("engine", request.engine, list(ENGINES))
-    plan = RunPlan.make(request.pool, request.columns, request.task_rows)
-    fingerprint = request.metadata.fingerprint
-    run_id = plan.run_id({ALL: fingerprint}, request.rule)
+    _refuse_sizes(request, emissions)
+    languages = plan_languages(request.metadata, request.languages)
+    plan = RunPlan.make(request.pool, request.columns, request.task_rows, languages.choice)
+    fingerprints = {name: entries.fingerprint for name, entries in request.metadata.items()}
+    run_id = plan.run_id(fingerprints, request.rule)
     folder = storage.join(request.output_url, "runs", run_id)
+    languages.publish(folder)
     stored_plan = storage.publish_bytes(plan.to_bytes(), folder, "plan", ".json")
-    stored_entries = storage.publish_bytes(
-        request.metadata.to_bytes(), folder, f"metadata-{ALL}", ".parquet"
-    )
-    metadata = pb.MetadataRef(
-        language=ALL,
-        fingerprint=fingerprint,
-        num_entries=len(request.metadata.entries),
-        object=reference(folder, stored_entries),
-    )
     spec = pb.RunSpec(
         output_url=request.output_url,
         plan=reference(folder, stored_plan),
         num_tasks=len(plan.tasks),
-        metadata=[metadata],
+        metadata=[_publish_metadata(name, request, folder) for name in sorted(fingerprints)],
         rule=request.rule,
         engine=request.engine,
         order_seed=request.order_seed,
     )
     return Submission(run_id, spec, tuple(emission_spec(e, training) for e in emissions))
+
+
+def _refuse_sizes(request: RunRequest, emissions: Sequence[EmissionRequest]) -> None:
+    """Refuse before all the work what could only fail after it."""
+    if len(request.metadata) > 1 and any(emission.size is not None for emission in emissions):
+        raise InvalidInputError(
+            "an exact size needs metadata of one language; use --t or --tail-share"
+        )
+
+
+def _publish_metadata(language: str, request: RunRequest, folder: str) -> pb.MetadataRef:
+    entries = request.metadata[language]
+    stored = storage.publish_bytes(entries.to_bytes(), folder, f"metadata-{language}", ".parquet")
+    return pb.MetadataRef(
+        language=language,
+        fingerprint=entries.fingerprint,
+        num_entries=len(entries.entries),
+        object=reference(folder, stored),
+    )
 
 
 def emission_spec(request: EmissionRequest, training: TrainRequest | None) -> pb.EmissionSpec:

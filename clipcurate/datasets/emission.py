@@ -9,7 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from clipcurate.balancing import Cut, critical_t, exact_size_cut, keep_probability, threshold_for
+from clipcurate.balancing import (
+    Cut,
+    critical_t,
+    exact_size_cut,
+    keep_probability,
+    thresholds,
+    thresholds_for,
+)
 from clipcurate.balancing.cut import histogram
 from clipcurate.datasets.extras import unify_extras
 from clipcurate.datasets.match_index import MatchIndex, Status, extras_to_hex
@@ -125,9 +132,8 @@ class Scored:
 def score(index: MatchIndex, counts: Counts, seed: int, round: int) -> npt.NDArray[np.float64]:  # noqa: A002
     """Return the critical t of every pair of an index; inf for a pair without hits."""
     critical = np.full(len(index), np.inf)
-    for name in index.languages():
-        mine = np.flatnonzero(index.language == name)
-        matches = index.matches.take(mine)
+    for name in index.hits_by_language():
+        mine, matches = index.rows_by_language[name], index.in_language(name)
         critical[mine] = critical_t(matches, counts[name], index.coin_keys[mine], seed, round)
     return critical
 
@@ -141,9 +147,11 @@ def kept_mask(kind: Kind, cuts: Mapping[str, Cut], scored: Scored) -> npt.NDArra
     if kind == "matched":
         return matched
     kept = np.zeros(len(index), np.bool_)
-    for name, cut in cuts.items():
-        mine = np.flatnonzero(matched & (index.language == name))
-        kept[mine] = cut.keeps(scored.critical[mine], index.ranks[mine])
+    ranks = index.ranks
+    for name, rows in index.rows_by_language.items():
+        if name in cuts:
+            mine = rows[matched[rows]]
+            kept[mine] = cuts[name].keeps(scored.critical[mine], ranks[mine])
     return kept
 
 
@@ -177,15 +185,19 @@ def resolve_cuts(
     if request.kind != "balanced":
         return {}
     if request.t is not None:
-        return {name: Cut(float(request.t)) for name in counts}
+        return _cuts(thresholds(counts, float(request.t)))
     if request.tail_share is not None:
-        return {name: Cut(threshold_for(counts[name], request.tail_share)) for name in counts}
+        return _cuts(thresholds_for(counts, request.tail_share))
     if len(counts) != 1:
         raise InvalidInputError("an exact size needs metadata of one language; use t or tail share")
     assert request.size is not None
     bins = sum((histogram(task.critical) for task in tasks), np.zeros(1 << 16, np.int64))
     ranked = ((task.critical, task.index.ranks) for task in tasks)
     return {name: exact_size_cut(request.size, bins, ranked) for name in counts}
+
+
+def _cuts(by_language: Mapping[str, float]) -> dict[str, Cut]:
+    return {name: Cut(t) for name, t in by_language.items()}
 
 
 @dataclass(frozen=True)

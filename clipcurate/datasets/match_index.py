@@ -1,9 +1,10 @@
 """The match index: what matching found for every pair of a task. It is the truth behind counts."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,8 @@ from clipcurate.balancing.cut import RANK, Ranks
 from clipcurate.datasets.extras import unify_extras
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.hashing import halves_to_hex, hash_pairs, hex_to_halves
-from clipcurate.matching import Matcher, Matches
+from clipcurate.languages import Router, rows_by_name
+from clipcurate.matching import Matches
 from clipcurate.pools import PAIR_SCHEMA, Slice, extra_columns, read_slice
 
 ROW_GROUP = 1 << 16
@@ -42,7 +44,8 @@ class MatchIndex:
         text_index: int32, which text of the row.
         uids: uint64, halves of the pair's uid; 0 where rejected.
         coin_keys: uint64, halves of xxh3_128(uid, NUL, text).
-        language: metadata language, "" where none applies.
+        language: metadata language, "" where rejected; the run may have no metadata for it, and
+            then the pair is unmatched.
         status: uint8, a Status.
         reason: why it was rejected, else "".
         row_bytes: int64, size of the whole pool row.
@@ -74,23 +77,36 @@ class MatchIndex:
         ranks["row"], ranks["text_index"] = self.row, self.text_index
         return ranks
 
-    def hits_by_language(self) -> dict[str, int]:
-        """Return the number of hits per metadata language."""
-        hits = self.matches.hits_per_text
-        return {str(name): int(hits[self.language == name].sum()) for name in self.languages()}
+    @cached_property
+    def rows_by_language(self) -> dict[str, npt.NDArray[np.int64]]:
+        """The ascending positions of the pairs of each language that occurs, in its order."""
+        found = rows_by_name(self.language)
+        found.pop("", None)
+        return found
 
-    def languages(self) -> list[str]:
-        """Return the metadata languages that occur, in order."""
-        return [str(name) for name in np.unique(self.language) if name]
+    def hits_by_language(self) -> dict[str, int]:
+        """Return the number of hits per metadata language that has any."""
+        hits = self.matches.hits_per_text
+        sums = {name: int(hits[rows].sum()) for name, rows in self.rows_by_language.items()}
+        return {name: total for name, total in sums.items() if total}
+
+    def unmatched_by_language(self) -> dict[str, int]:
+        """Return the number of unmatched pairs per language that has any."""
+        unmatched = self.status == Status.UNMATCHED
+        sums = {name: int(unmatched[rows].sum()) for name, rows in self.rows_by_language.items()}
+        return {name: total for name, total in sums.items() if total}
 
     def in_language(self, name: str) -> Matches:
-        """Return the hits of the pairs of one metadata language."""
-        return self.matches.take(np.flatnonzero(self.language == name))
+        """Return the hits of the pairs of one language."""
+        return self.matches.take(self.rows_by_language.get(name, np.zeros(0, np.int64)))
+
+    def sparse_counts(self) -> dict[str, tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]]:
+        """Return ascending entry ids and texts per entry, per metadata language with any hit."""
+        return {name: self.in_language(name).sparse_counts() for name in self.hits_by_language()}
 
     def add_to(self, counts: Mapping[str, npt.NDArray[np.int64]]) -> None:
         """Add the texts per entry to counts per metadata language, in place."""
-        for name in self.languages():
-            ids, adds = self.in_language(name).sparse_counts()
+        for name, (ids, adds) in self.sparse_counts().items():
             counts[name][ids] += adds
 
     def to_bytes(self) -> bytes:
@@ -139,7 +155,7 @@ class MatchIndex:
         """Return an index of no pairs."""
         nothing = Matches(np.zeros(1, np.int64), np.zeros(0, np.uint32))
         pairs = PAIR_SCHEMA.empty_table()
-        return index_pairs(pairs, 0, pa.schema([]), lambda _: nothing, "")
+        return index_pairs(pairs, 0, pa.schema([]), nothing, np.zeros(0, np.str_))
 
     @classmethod
     def concatenate(cls, parts: "list[MatchIndex]") -> "MatchIndex":
@@ -157,20 +173,19 @@ def index_pairs(
     pairs: pa.Table,
     shard: int,
     extras: pa.Schema,
-    match: Callable[[pa.ChunkedArray], Matches],
-    language: str,
+    matches: Matches,
+    languages: npt.NDArray[np.str_],
 ) -> MatchIndex:
-    """Match a table of pairs, as a pool reader yields it.
+    """Index a table of pairs, as a pool reader yields it.
 
     Args:
         pairs: the pair table.
         shard: position of its shard in the plan.
         extras: schema of the pool's other columns.
-        match: what finds the hits of a text column.
-        language: the metadata language that `match` serves.
+        matches: hits of each pair.
+        languages: metadata language of each pair, shape (n,).
     """
     rejected = pairs["text"].is_null().to_numpy()
-    matches = match(pairs["text"])
     hit = matches.hits_per_text > 0
     uids, coin_keys = pair_keys(pairs)
     count = pairs.num_rows
@@ -180,7 +195,7 @@ def index_pairs(
         text_index=pairs["text_index"].to_numpy(),
         uids=uids,
         coin_keys=coin_keys,
-        language=np.where(rejected, "", language),
+        language=np.where(rejected, "", languages),
         status=np.where(
             rejected, Status.REJECTED, np.where(hit, Status.MATCHED, Status.UNMATCHED)
         ).astype(np.uint8),
@@ -191,20 +206,13 @@ def index_pairs(
     )
 
 
-def index_batches(
-    plan: RunPlan, piece: Slice, matchers: Mapping[str, Matcher]
-) -> Iterator[MatchIndex]:
-    """Read and match one slice of the pool, batch by batch.
-
-    Args:
-        plan: the run's plan.
-        piece: what to read.
-        matchers: by metadata language; exactly one.
-    """
-    ((language, matcher),) = matchers.items()
+def index_batches(plan: RunPlan, piece: Slice, router: Router) -> Iterator[MatchIndex]:
+    """Read and match one slice of the pool, batch by batch."""
     for pairs in read_slice(plan.shards[piece.shard], piece, plan.columns):
         extras = pairs.select(extra_columns(pairs)).schema
-        yield index_pairs(pairs, piece.shard, extras, matcher.match, language)
+        languages = router.choose(pairs)
+        matches = router.match(pairs["text"], languages)
+        yield index_pairs(pairs, piece.shard, extras, matches, languages)
 
 
 def pair_keys(pairs: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

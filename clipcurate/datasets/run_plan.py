@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from clipcurate.hashing import canonical_json, hash_json
+from clipcurate.languages import LanguageChoice
 from clipcurate.pools import Columns, Shard, Slice, Task, find_shards, plan_tasks
 from clipcurate.storage import read_object
 
@@ -15,17 +16,30 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RunPlan:
-    """Shards with their pins, the columns, and the tasks."""
+    """Shards with their pins, the columns, and the tasks.
+
+    Attributes:
+        languages: how texts find their metadata language; None where one list serves all.
+    """
 
     shards: tuple[Shard, ...]
     columns: Columns
     tasks: tuple[Task, ...]
+    languages: LanguageChoice | None = None
 
     @classmethod
-    def make(cls, patterns: Sequence[str], columns: Columns, task_rows: int) -> "RunPlan":
+    def make(
+        cls,
+        patterns: Sequence[str],
+        columns: Columns,
+        task_rows: int,
+        languages: LanguageChoice | None = None,
+    ) -> "RunPlan":
         """Find and pin the pool and cut it into tasks. Raises PoolError."""
+        if languages is not None and languages.model is None:
+            columns = replace(columns, needs_lang=True)
         shards = find_shards(patterns, columns)
-        return cls(tuple(shards), columns, tuple(plan_tasks(shards, task_rows)))
+        return cls(tuple(shards), columns, tuple(plan_tasks(shards, task_rows)), languages)
 
     def run_id(self, metadata: Mapping[str, str], rule: str) -> str:
         """Return the hash of what determines the counts.
@@ -37,10 +51,12 @@ class RunPlan:
         identity = {
             "format": FORMAT,
             "shards": [shard.identity() for shard in self.shards],
-            "columns": asdict(self.columns),
+            "columns": self.columns.identity(),
             "metadata": dict(metadata),
             "rule": rule,
         }
+        if self.languages is not None:
+            identity["languages"] = self.languages.identity()
         return hash_json(identity)
 
     @property
@@ -70,6 +86,7 @@ class RunPlan:
                     [[s.shard, s.first_group, s.num_groups] for s in task.slices]
                     for task in self.tasks
                 ],
+                "languages": self.languages and self.languages.to_json(),
             }
         )
 
@@ -81,6 +98,7 @@ class RunPlan:
             tuple(Shard.from_json(shard) for shard in value["shards"]),
             Columns(**value["columns"]),
             tuple(Task(tuple(Slice(*part) for part in task)) for task in value["tasks"]),
+            value["languages"] and LanguageChoice.from_json(value["languages"]),
         )
 
 

@@ -1,6 +1,7 @@
 """A run's frozen counts."""
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,10 +41,14 @@ def to_bytes(counts: Counts) -> bytes:
 
 def from_bytes(content: bytes) -> dict[str, npt.NDArray[np.int64]]:
     """Read what `to_bytes` wrote."""
-    table = pq.read_table(io.BytesIO(content))
-    languages = np.array(table["language"].to_pylist(), np.str_)
+    table = pq.read_table(io.BytesIO(content)).combine_chunks()
+    languages = table["language"].combine_chunks()
+    codes = languages.indices.to_numpy()
+    edges = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
     counts = table["count"].to_numpy()
-    return {str(name): counts[languages == name] for name in np.unique(languages)}
+    return {
+        languages[first].as_py(): counts[first:last] for first, last in itertools.pairwise(edges)
+    }
 
 
 def _zeros(count: int) -> pa.Array:

@@ -18,6 +18,7 @@ from clipcurate.datasets.emission import (
     Scored,
     Totals,
     kept_mask,
+    resolve_cuts,
     score,
     totals_of,
 )
@@ -28,10 +29,12 @@ from clipcurate.datasets.run_record import FrozenRun
 from clipcurate.datasets.snapshot import Counts
 from clipcurate.errors import DatasetError
 from clipcurate.hashing import CHUNK, halves_to_hex, hash_json, hash_pairs
+from clipcurate.languages import MatcherFor, Router, rows_by_name
 from clipcurate.matching import Matcher, Matches
 from clipcurate.metadata import Metadata
 
 Progress = Callable[[str], None]
+Entries = dict[str, tuple[str, ...]]
 
 
 def verify_dataset(url: str, run_url: str = "", progress: Progress = lambda _: None) -> Manifest:
@@ -58,12 +61,12 @@ def verify_dataset(url: str, run_url: str = "", progress: Progress = lambda _: N
         _check_file(url, file)
     progress("totals, counts and uids")
     counts, entries = _check_figures(url, manifest)
-    matchers = {name: Matcher.build(names, _rule(manifest)) for name, names in entries.items()}
+    matcher_for = _matchers(entries, str(manifest.identity["run"]["rule"]))
     for file in manifest.of_role("pairs"):
         progress(f"deciding the rows of {file.name} again")
-        _check_rows(read_part(url, file), file, manifest, matchers, counts)
+        _check_rows(read_part(url, file), file, manifest, matcher_for, counts)
     if run_url:
-        _check_drops(url, manifest, FrozenRun.open(run_url), matchers, progress)
+        _check_drops(url, manifest, FrozenRun.open(run_url), matcher_for, progress)
     return manifest
 
 
@@ -73,8 +76,8 @@ def check(holds: bool, message: str) -> None:
         raise DatasetError(message)
 
 
-def _rule(manifest: Manifest) -> str:
-    return str(manifest.identity["run"]["rule"])
+def _matchers(entries: Entries, rule: str) -> MatcherFor:
+    return {name: Matcher.build(names, rule) for name, names in entries.items()}.get
 
 
 def _request(manifest: Manifest) -> EmissionRequest:
@@ -103,7 +106,7 @@ def _check_file(url: str, file: FileRecord) -> None:
 
 def _check_figures(
     url: str, manifest: Manifest
-) -> tuple[dict[str, npt.NDArray[np.int64]], dict[str, tuple[str, ...]]]:
+) -> tuple[dict[str, npt.NDArray[np.int64]], Entries]:
     """Check the small files against each other and the totals; return counts and entries."""
     pairs = manifest.of_role("pairs")
     kept = sum(file.rows for file in pairs)
@@ -129,9 +132,7 @@ def _check_figures(
     return counts, entries
 
 
-def _check_identity(
-    manifest: Manifest, counts: Counts, entries: dict[str, tuple[str, ...]]
-) -> None:
+def _check_identity(manifest: Manifest, counts: Counts, entries: Entries) -> None:
     """Check what the identity names by its hash: entries, counts, and what was quarantined."""
     run = manifest.identity["run"]
     for name, fingerprint in run["metadata"].items():
@@ -142,13 +143,16 @@ def _check_identity(
     check(same, "counts or quarantined inputs are not those of the identity's snapshot")
     shares = {n: tail_share_of(counts[n], cut["t"]) for n, cut in manifest.cuts.items()}
     check(shares == manifest.tail_shares, f"the tail shares are {shares}")
+    if (request := _request(manifest)).size is None:
+        cuts = {name: cut.to_json() for name, cut in resolve_cuts(request, counts, ()).items()}
+        check(cuts == manifest.cuts, f"the target gives the cuts {cuts}")
 
 
 def _check_rows(
     table: pa.Table,
     file: FileRecord,
     manifest: Manifest,
-    matchers: dict[str, Matcher],
+    matcher_for: MatcherFor,
     counts: dict[str, npt.NDArray[np.int64]],
 ) -> None:
     """Match every row of a part again, toss its coin again, and hold it against the cut."""
@@ -157,14 +161,15 @@ def _check_rows(
     request = _request(manifest)
     languages = np.array(table["metadata_lang"].to_pylist(), np.str_)
     if request.kind != "raw":
-        known = np.isin(languages, list(matchers))
+        known = np.isin(languages, list(counts))
         _first_false(known, f"{file.name}: no metadata for its language", np.arange(len(known)))
-    for name, matcher in matchers.items():
-        rows = np.flatnonzero(languages == name)
+    router = Router(matcher_for, lambda _: languages)
+    for name, rows in rows_by_name(languages).items():
         part = table.take(rows)
-        matches = matcher.match(part["text"])
+        matches = router.match(part["text"], languages[rows])
         _same_hits(matches, from_lists(part["entry_ids"]), f"{file.name}, language {name}")
-        critical = critical_t(matches, counts[name], _coin_keys(part), request.seed, request.round)
+        mine = counts.get(name, np.zeros(0, np.int64))
+        critical = critical_t(matches, mine, _coin_keys(part), request.seed, request.round)
         stored = part["critical_t"].to_numpy()
         _first_false(critical == stored, f"{file.name}: critical t differs", rows)
         if request.kind == "matched":
@@ -194,7 +199,7 @@ def _check_drops(
     url: str,
     manifest: Manifest,
     run: FrozenRun,
-    matchers: dict[str, Matcher],
+    matcher_for: MatcherFor,
     progress: Progress,
 ) -> None:
     """Decide every pair of the pool again: counts, totals, and the pairs kept, in order."""
@@ -206,7 +211,7 @@ def _check_drops(
     kept_keys = _kept_keys(url, manifest)
     recounted = {name: np.zeros_like(counts) for name, counts in frozen.items()}
     totals = Totals()
-    for number, index in _pool_again(run, matchers, progress):
+    for number, index in _pool_again(run, matcher_for, progress):
         index.add_to(recounted)
         scored = Scored(index, score(index, frozen, request.seed, request.round))
         kept = kept_mask(request.kind, cuts, scored)
@@ -227,14 +232,15 @@ def _kept_keys(url: str, manifest: Manifest) -> Iterator[str]:
 
 
 def _pool_again(
-    run: FrozenRun, matchers: dict[str, Matcher], progress: Progress
+    run: FrozenRun, matcher_for: MatcherFor, progress: Progress
 ) -> Iterator[tuple[int, MatchIndex]]:
     """Read and match the run's pool again, slice by slice, without what is quarantined."""
     plan = run.plan()
+    router = Router.of(plan.languages, run.folder, matcher_for)
     for number, (task, stored) in enumerate(zip(plan.tasks, run.record.indexes, strict=True)):
         if stored is None:
             continue
         for piece in task.slices:
             progress(f"reading {plan.shards[piece.shard].name} again")
-            for index in index_batches(plan, piece, matchers):
+            for index in index_batches(plan, piece, router):
                 yield number, index

@@ -12,12 +12,18 @@ UID_ALIASES = ("uid",)
 LANG_ALIASES = ("lang", "language", "LANGUAGE")
 PARTS = ("text", "url", "key", "uid", "lang")
 
+_NEEDED = {"text": TEXT_ALIASES, "lang": LANG_ALIASES}
+_WORDS = {"text": "text", "lang": "language"}
+
 
 @dataclass(frozen=True)
 class Columns:
     """The column that plays each part; None means the first well-known alias that is present.
 
     The image key falls back to the uid column, then `key`, `__key__`, then the url column.
+
+    Attributes:
+        needs_lang: refuse a shard without a language column (webdataset samples excepted).
     """
 
     text: str | None = None
@@ -25,6 +31,11 @@ class Columns:
     key: str | None = None
     uid: str | None = None
     lang: str | None = None
+    needs_lang: bool = False
+
+    def identity(self) -> dict[str, str | None]:
+        """Return what determines a pair's fields, for hashing."""
+        return {part: getattr(self, part) for part in PARTS}
 
     def requested(self) -> dict[str, str]:
         """Return the parts whose column the user named, with that column."""
@@ -77,19 +88,25 @@ def require(columns: Columns, names: tuple[str, ...], where: str) -> Roles:
         PoolError: names the file `where`, the columns it has and the option to set.
     """
     for part, name in missing(columns, names).items():
-        wanted = f"column {name!r}" if name else f"text column ({', '.join(TEXT_ALIASES)})"
-        raise PoolError(
-            f"{where}: no {wanted}; it has: {', '.join(names)}; "
-            f"name the right one with --{part}-column"
+        wanted = (
+            f"column {name!r}" if name else f"{_WORDS[part]} column ({', '.join(_NEEDED[part])})"
         )
+        remedy = f"name the right one with --{part}-column"
+        if part == "lang" and not name:
+            remedy += ", or add --identify-languages builtin"
+        raise PoolError(f"{where}: no {wanted}; it has: {', '.join(names)}; {remedy}")
     return choose(columns, names)
 
 
 def missing(columns: Columns, names: Collection[str]) -> dict[str, str]:
-    """Return the parts without their requested column; a text without alias has name ""."""
+    """Return the parts without their column: the requested one, or "" where no alias is there.
+
+    A text is always needed, a language where `needs_lang` says so.
+    """
     lacking = {part: name for part, name in columns.requested().items() if name not in names}
-    if columns.text is None and not any(alias in names for alias in TEXT_ALIASES):
-        lacking["text"] = ""
+    for part in ("text", "lang") if columns.needs_lang else ("text",):
+        if getattr(columns, part) is None and not any(name in names for name in _NEEDED[part]):
+            lacking[part] = ""
     return lacking
 
 

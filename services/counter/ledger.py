@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from clipcurate.errors import ConflictError, InvalidInputError, LeaseLostError
 from clipcurate.hashing import hash_bytes
 from clipcurate.rpc.v1 import ledger_pb2 as pb
-from services.counter.run_reader import RunReader, state_of, task_of
+from services.counter.run_reader import UNMATCHED, RunReader, state_of, task_of
 from services.counter.settings import CounterSettings
 from services.counter.stages import (
     StageKey,
@@ -200,4 +200,5 @@ class Ledger(RunReader):
 
 
 def _totals(result: pb.MatchResult) -> dict[str, int]:
-    return {"pairs": result.pairs, "hits": sum(result.hits.values())}
+    unmatched = {UNMATCHED + name: pairs for name, pairs in result.unmatched_by_language.items()}
+    return {"pairs": result.pairs, "hits": sum(result.hits.values()), **unmatched}

@@ -19,6 +19,8 @@ from services.counter.store import ACTIVE_RUNS, RUNS, Store, run_prefix
 
 LIST_CHUNK = 1000
 PROBLEMS_SHOWN = 100
+UNMATCHED = "unmatched:"
+"""Prefix of a language's name among a run's totals."""
 
 
 class RunReader:
@@ -111,6 +113,11 @@ class RunReader:
             emissions=[self.emission(run_id, key, spec) for key, spec in emissions.items()],
             problems=self._problems(run_id, tallies),
             created_at=float(created or 0),
+            unmatched_by_language={
+                name.removeprefix(UNMATCHED): pairs
+                for name, pairs in totals.items()
+                if name.startswith(UNMATCHED)
+            },
         )
 
     def emission(self, run_id: str, key: str, spec: pb.EmissionSpec) -> pb.Emission:

@@ -5,6 +5,7 @@ import threading
 from collections import OrderedDict
 
 from clipcurate.errors import InvalidInputError, NotFoundError
+from clipcurate.languages import MatcherFor
 from clipcurate.matching import Matcher
 from clipcurate.metadata import Metadata
 from clipcurate.rpc.references import read
@@ -48,9 +49,10 @@ class Library:
             raise NotFoundError(f"no metadata {fingerprint!r} here; loaded: {known}")
         return found[fingerprint]
 
-    def for_run(self, spec: ledger_pb2.RunSpec) -> dict[str, Matcher]:
-        """Return a run's matchers by metadata language, loading what is missing."""
-        return {ref.language: self._load(ref, spec) for ref in spec.metadata}
+    def for_run(self, spec: ledger_pb2.RunSpec) -> MatcherFor:
+        """Return what loads a run's matcher of a metadata language when it is asked for."""
+        refs = {ref.language: ref for ref in spec.metadata}
+        return lambda name: self._load(refs[name], spec) if name in refs else None
 
     def _load(self, ref: ledger_pb2.MetadataRef, spec: ledger_pb2.RunSpec) -> Matcher:
         found = self.list().get(ref.fingerprint)

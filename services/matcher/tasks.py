@@ -6,7 +6,7 @@ import numpy as np
 
 from clipcurate.datasets.match_index import MatchIndex, Status, index_batches
 from clipcurate.datasets.run_plan import RunPlan, load_plan
-from clipcurate.matching import Matcher
+from clipcurate.languages import Router
 from clipcurate.rpc.clients import CounterClient
 from clipcurate.rpc.references import reference
 from clipcurate.rpc.v1 import ledger_pb2
@@ -25,25 +25,26 @@ class MatchTasks:
     def handle(self, assignment: Assignment) -> None:
         """Do one task and count it, which completes it."""
         spec = assignment.run.spec
-        matchers = self._library.for_run(spec)
         plan = load_plan(spec.plan.url, spec.plan.hash)
-        index = match_task(plan, assignment, matchers)
-        folder = join(spec.output_url, "runs", assignment.run.run_id, "index")
+        run_folder = join(spec.output_url, "runs", assignment.run.run_id)
+        router = Router.of(plan.languages, run_folder, self._library.for_run(spec))
+        index = match_task(plan, assignment, router)
+        folder = join(run_folder, "index")
         stem = f"{assignment.task.index:06d}"
         stored = publish_bytes(index.to_bytes(), folder, stem, ".parquet")
         result = summarize(index)
         result.index.CopyFrom(reference(folder, stored))
-        counts = {name: index.in_language(name).sparse_counts() for name in index.languages()}
+        counts = index.sparse_counts()
         retry_unavailable(
             lambda: self._counter.count_task(assignment.lease, result, counts), assignment
         )
 
 
-def match_task(plan: RunPlan, assignment: Assignment, matchers: dict[str, Matcher]) -> MatchIndex:
+def match_task(plan: RunPlan, assignment: Assignment, router: Router) -> MatchIndex:
     """Read and match the pairs of a task, in order."""
     parts = [MatchIndex.empty()]
     for piece in plan.tasks[assignment.task.index].slices:
-        for part in index_batches(plan, piece, matchers):
+        for part in index_batches(plan, piece, router):
             parts.append(part)
             assignment.check(len(part))
     return MatchIndex.concatenate(parts)
@@ -58,5 +59,6 @@ def summarize(index: MatchIndex) -> ledger_pb2.MatchResult:
         matched=int(statuses[Status.MATCHED]),
         unmatched=int(statuses[Status.UNMATCHED]),
         rejected=dict(reasons),
-        hits={name: hits for name, hits in index.hits_by_language().items() if hits},
+        hits=index.hits_by_language(),
+        unmatched_by_language=index.unmatched_by_language(),
     )

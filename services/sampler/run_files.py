@@ -1,5 +1,6 @@
 """A run's stored objects, as the sampler's tasks need them."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -92,6 +93,13 @@ class RunFiles:
     def quarantined(self) -> list[pb.TaskRecord]:
         """Return the tasks whose rows are unknown."""
         return [r for r in self.match_records if r.state == pb.TASK_STATE_QUARANTINED]
+
+    def unmatched_by_language(self) -> dict[str, int]:
+        """Return the unmatched pairs per language, also of languages without metadata."""
+        sums: Counter[str] = Counter()
+        for record in self.match_records:
+            sums.update(record.result.match.unmatched_by_language)
+        return dict(sorted(sums.items()))
 
     def index(self, task: int) -> MatchIndex | None:
         """Return a task's match index; None if it is quarantined."""

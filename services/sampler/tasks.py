@@ -190,6 +190,7 @@ class SamplerTasks:
             "plan": spec.plan.url,
             "engine": spec.engine,
             "recounted": self._frozen(files).recounted,
+            "unmatched_by_language": files.unmatched_by_language(),
             "versions": {name: version(name) for name in ("clipcurate", "pyarrow", "numpy")},
         }
 

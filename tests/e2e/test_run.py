@@ -166,7 +166,7 @@ def submission(inputs: Path, output: Path, task_rows: int = 100, order_seed: int
     request = run_request(
         [str(inputs / "pool")],
         Columns(),
-        str(inputs / "metadata.json"),
+        [str(inputs / "metadata.json")],
         False,
         str(output),
         task_rows=task_rows,

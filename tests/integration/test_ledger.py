@@ -127,6 +127,18 @@ def test_completing_twice_is_harmless_and_counts_once(ledger: Ledger) -> None:
     assert run.stability == pb.STABILITY_COMPLETE
 
 
+def test_unmatched_pairs_add_up_per_language(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(3), [])
+    for unmatched in ({"fr": 2, "other": 1}, {"fr": 3}, {}):
+        result = pb.MatchResult(pairs=10, unmatched_by_language=unmatched)
+        lease = claim(ledger)
+        for _ in range(2):
+            ledger.complete(lease, pb.TaskResult(match=result))
+    run = ledger.run(RUN)
+    assert dict(run.unmatched_by_language) == {"fr": 5, "other": 1}
+    assert (run.pairs, run.hits) == (30, 0)
+
+
 def test_failures_back_off_and_then_block_the_run_visibly(ledger: Ledger) -> None:
     ledger.create(RUN, spec(1), [balanced()])
     for attempt in range(3):

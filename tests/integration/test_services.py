@@ -47,7 +47,7 @@ def run(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> pb.Run:
     make_pool(folder / "pool", ROWS)
     metadata = str(write_metadata(folder / "metadata.json"))
     request = run_request(
-        [str(folder / "pool")], Columns(), metadata, False, str(folder / "out"), task_rows=50
+        [str(folder / "pool")], Columns(), [metadata], False, str(folder / "out"), task_rows=50
     )
     wanted = prepare(request, [EmissionRequest("matched", part_bytes=10_000)])
     with LedgerClient(stack.counter) as ledger:

@@ -597,12 +597,33 @@ class MatchResult(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class UnmatchedByLanguageEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     INDEX_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
     MATCHED_FIELD_NUMBER: _builtins.int
     HITS_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
     UNMATCHED_FIELD_NUMBER: _builtins.int
+    UNMATCHED_BY_LANGUAGE_FIELD_NUMBER: _builtins.int
     pairs: _builtins.int
     """Pairs read."""
     matched: _builtins.int
@@ -621,6 +642,10 @@ class MatchResult(_message.Message):
     def rejected(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Rejected pairs per reason."""
 
+    @_builtins.property
+    def unmatched_by_language(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Unmatched pairs per language, also of languages without metadata."""
+
     def __init__(
         self,
         *,
@@ -630,10 +655,11 @@ class MatchResult(_message.Message):
         hits: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         rejected: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         unmatched: _builtins.int = ...,
+        unmatched_by_language: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "index", b"index", "matched", b"matched", "pairs", b"pairs", "rejected", b"rejected", "unmatched", b"unmatched"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "index", b"index", "matched", b"matched", "pairs", b"pairs", "rejected", b"rejected", "unmatched", b"unmatched", "unmatched_by_language", b"unmatched_by_language"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1029,6 +1055,26 @@ class Run(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class UnmatchedByLanguageEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RUN_ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -1039,6 +1085,7 @@ class Run(_message.Message):
     EMISSIONS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    UNMATCHED_BY_LANGUAGE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Hash of what determines the counts."""
     state: Global___RunState.ValueType
@@ -1067,6 +1114,12 @@ class Run(_message.Message):
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskRecord]:
         """Blocked and quarantined tasks with their reasons (at most 100)."""
 
+    @_builtins.property
+    def unmatched_by_language(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Unmatched pairs of counted tasks per language, also of languages without
+        metadata.
+        """
+
     def __init__(
         self,
         *,
@@ -1080,10 +1133,11 @@ class Run(_message.Message):
         emissions: _abc.Iterable[Global___Emission] | None = ...,
         problems: _abc.Iterable[Global___TaskRecord] | None = ...,
         created_at: _builtins.float = ...,
+        unmatched_by_language: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "emissions", b"emissions", "hits", b"hits", "pairs", b"pairs", "problems", b"problems", "run_id", b"run_id", "spec", b"spec", "stability", b"stability", "stages", b"stages", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "emissions", b"emissions", "hits", b"hits", "pairs", b"pairs", "problems", b"problems", "run_id", b"run_id", "spec", b"spec", "stability", b"stability", "stages", b"stages", "state", b"state", "unmatched_by_language", b"unmatched_by_language"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -104,16 +104,16 @@ def test_a_run_request(tmp_path: Path) -> None:
     path = tmp_path / "m.txt"
     path.write_text("a\nb\n")
     columns = Columns(text="caption")
-    request = run_request(["s3://b/*"], columns, str(path), False, str(tmp_path), task_rows=5)
+    request = run_request(["s3://b/*"], columns, [str(path)], False, str(tmp_path), task_rows=5)
     assert request.pool == ["s3://b/*"]
-    assert request.metadata.entries == ("a", "b")
+    assert request.metadata["all"].entries == ("a", "b")
     assert (request.columns, request.task_rows) == (columns, 5)
     path.write_text("a\na\n")
     with pytest.raises(MetadataError, match="1 repeats 0"):
-        run_request([], columns, str(path), False, str(tmp_path))
-    assert run_request([], columns, str(path), True, "o").metadata.entries == ("a",)
+        run_request([], columns, [str(path)], False, str(tmp_path))
+    assert run_request([], columns, [str(path)], True, "o").metadata["all"].entries == ("a",)
     with pytest.raises(NotFoundError, match="missing"):
-        run_request([], columns, str(tmp_path / "missing"), False, "o")
+        run_request([], columns, [str(tmp_path / "missing")], False, "o")
 
 
 def test_the_state_lies_beside_a_local_output(tmp_path: Path) -> None:

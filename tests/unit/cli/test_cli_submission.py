@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clipcurate import storage
+from clipcurate.cli.languages import LanguageRequest
 from clipcurate.cli.submission import RunRequest, Submission, TrainRequest, emission_spec, prepare
 from clipcurate.datasets.emission import EmissionRequest
 from clipcurate.datasets.run_plan import RunPlan
@@ -31,7 +32,7 @@ def request_(tmp_path: Path) -> RunRequest:
     pool.mkdir()
     for name in ("a.parquet", "b.parquet"):
         pq.write_table(pa.table({"caption": ["a dog"] * 8}), pool / name, row_group_size=2)
-    metadata = Metadata.from_entries(["dog", "猫"])
+    metadata = {ALL: Metadata.from_entries(["dog", "猫"])}
     return RunRequest([str(pool)], Columns(), metadata, str(tmp_path / "out"), task_rows=4)
 
 
@@ -42,8 +43,8 @@ def test_prepares_a_run_that_its_files_explain(request_: RunRequest) -> None:
     assert spec.num_tasks == len(plan.tasks) == 4
     (entry_list,) = spec.metadata
     content = storage.read_object(entry_list.object.url, entry_list.object.hash)
-    assert Metadata.from_bytes(content) == request_.metadata
-    assert entry_list.fingerprint == request_.metadata.fingerprint
+    assert Metadata.from_bytes(content) == request_.metadata[ALL]
+    assert entry_list.fingerprint == request_.metadata[ALL].fingerprint
     assert (entry_list.language, entry_list.num_entries) == (ALL, 2)
     assert submission.run_id == plan.run_id({ALL: entry_list.fingerprint}, "metaclip1")
     assert f"/runs/{submission.run_id}/" in spec.plan.url
@@ -55,7 +56,26 @@ def test_preparing_again_is_the_same_run(request_: RunRequest) -> None:
     assert prepare(request_, EMISSIONS) == first
     other = replace(request_, task_rows=100, order_seed=5, engine="aho-corasick")
     assert prepare(other, []).run_id == first.run_id
-    assert prepare(replace(request_, metadata=Metadata(("dog",))), []).run_id != first.run_id
+    assert prepare(replace(request_, metadata={ALL: Metadata(("dog",))}), []).run_id != first.run_id
+
+
+def test_metadata_per_language(request_: RunRequest) -> None:
+    lists = {"zh": Metadata(("猫",)), "en": Metadata(("dog",))}
+    languages = LanguageRequest("builtin", {"tlh": "en"})
+    several = replace(request_, metadata=lists, languages=languages)
+    submission = prepare(several, EMISSIONS[2:])
+    spec = submission.spec
+    assert [ref.language for ref in spec.metadata] == ["en", "zh"]
+    assert "/metadata-zh-" in spec.metadata[1].object.url
+    plan = RunPlan.from_bytes(storage.read_object(spec.plan.url, spec.plan.hash))
+    assert plan.languages is not None
+    assert plan.languages.codes.of("tlh") == "en"
+    fingerprints = {name: entries.fingerprint for name, entries in lists.items()}
+    assert submission.run_id == plan.run_id(fingerprints, "metaclip1")
+    other = replace(several, languages=LanguageRequest("builtin"))
+    assert prepare(other, []).run_id != submission.run_id
+    with pytest.raises(InvalidInputError, match="exact size"):
+        prepare(several, EMISSIONS)
 
 
 @pytest.mark.parametrize("training", [None, TRAINING], ids=["untrained", "trained"])

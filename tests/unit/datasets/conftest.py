@@ -21,6 +21,7 @@ from clipcurate.datasets.publishing import publish_dataset
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.datasets.run_record import PREFIX, FrozenRun, RunRecord
 from clipcurate.hashing import hash_bytes
+from clipcurate.languages import Router
 from clipcurate.matching import Matcher
 from clipcurate.metadata import ALL, Metadata
 from clipcurate.pools import Columns
@@ -98,11 +99,11 @@ def make_run(tmp_path: Path) -> MakeRun:
 
     def make(*pool: Path, task_rows: int = 1000, columns: Columns | None = None) -> Run:
         plan = RunPlan.make([str(path) for path in pool], columns or Columns(), task_rows)
-        matchers = {ALL: Matcher.build(ENTRIES)}
+        router = Router.of(None, "", {ALL: Matcher.build(ENTRIES)}.get)
         indexes = [
             MatchIndex.concatenate(
                 [MatchIndex.empty()]
-                + [part for piece in task.slices for part in index_batches(plan, piece, matchers)]
+                + [part for piece in task.slices for part in index_batches(plan, piece, router)]
             )
             for task in plan.tasks
         ]

@@ -246,7 +246,8 @@ def test_every_size_is_exact(make_run, parquet_pool) -> None:  # type: ignore[no
 def test_targets_become_cuts() -> None:
     counts = {"en": np.array([1, 3, 6, 10]), "zh": np.array([5, 5])}
     assert resolve_cuts(RAW, counts, []) == {}
-    assert resolve_cuts(BALANCED, counts, []) == {"en": Cut(4.0), "zh": Cut(4.0)}
+    assert resolve_cuts(BALANCED, counts, []) == {"en": Cut(4.0), "zh": Cut(5.0)}
+    assert resolve_cuts(BALANCED, {"all": counts["en"]}, []) == {"all": Cut(4.0)}
     shares = resolve_cuts(EmissionRequest("balanced", tail_share=0.15), counts, [])
     assert shares == {name: Cut(threshold_for(counts[name], 0.15)) for name in counts}
     assert tail_share_of(counts["en"], shares["en"].t) == 0.05

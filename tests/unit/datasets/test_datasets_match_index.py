@@ -7,6 +7,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clipcurate.datasets.emission import score
 from clipcurate.datasets.match_index import (
     MatchIndex,
     Status,
@@ -16,6 +17,7 @@ from clipcurate.datasets.match_index import (
     index_pairs,
     to_lists,
 )
+from clipcurate.languages import Router
 from clipcurate.matching import Matcher, Matches
 from clipcurate.pools import PAIR_SCHEMA
 
@@ -47,12 +49,15 @@ def pairs_of(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def index_of(rows: list[dict[str, Any]], extras: pa.Schema | None = None) -> MatchIndex:
-    return index_pairs(pairs_of(rows), 3, extras or pa.schema([]), MATCHER.match, "all")
+    pairs = pairs_of(rows)
+    languages = np.full(len(rows), "all")
+    return index_pairs(pairs, 3, extras or pa.schema([]), MATCHER.match(pairs["text"]), languages)
 
 
 def same(one: MatchIndex, two: MatchIndex) -> bool:
     def arrays(index: MatchIndex) -> list[Any]:
-        names = [name for name in vars(index) if name not in {"matches", "extras"}]
+        fields = index.__dataclass_fields__
+        names = [name for name in fields if name not in {"matches", "extras"}]
         values = [getattr(index, name) for name in names]
         return [*values, index.matches.row_offsets, index.matches.entry_ids]
 
@@ -62,6 +67,7 @@ def same(one: MatchIndex, two: MatchIndex) -> bool:
     return equal and kinds and one.extras == two.extras
 
 
+@settings(deadline=None)
 @given(st.lists(PAIR, max_size=6))
 def test_ids_by_hand(rows: list[dict[str, Any]]) -> None:
     index = index_of(rows)
@@ -91,9 +97,29 @@ def test_statuses_reasons_and_languages() -> None:
     assert index.status.tolist() == [Status.MATCHED, Status.UNMATCHED, Status.REJECTED]
     assert index.reason.tolist() == ["", "", "invalid_utf8"]
     assert index.language.tolist() == ["all", "all", ""]
-    assert index.languages() == ["all"]
+    assert list(index.rows_by_language) == ["all"]
     assert index.hits_by_language() == {"all": 1}
     assert index.shard.tolist() == [3, 3, 3]
+
+
+def test_languages_without_metadata_are_unmatched_and_counted() -> None:
+    texts = {"dog": "en", "cat": "fr", "a dog": "fr", "x": "en", "dogs": "other"}
+    pairs = pairs_of([{"uid": None, "key": "k", "text": text} for text in texts])
+    languages = np.array([*texts.values()])
+    router = Router({"en": MATCHER}.get, lambda _: languages)
+    matches = router.match(pairs["text"], languages)
+    index = index_pairs(pairs, 0, pa.schema([]), matches, languages)
+    index = MatchIndex.from_bytes(index.to_bytes())
+    assert index.language.tolist() == languages.tolist()
+    assert index.hits_by_language() == {"en": 1}
+    assert index.unmatched_by_language() == {"en": 1, "fr": 2, "other": 1}
+    assert list(index.sparse_counts()) == ["en"]
+    assert len(index.in_language("fr")) == 2
+    assert len(index.in_language("zh")) == 0
+    counts = {"en": np.zeros(len(MATCHER.entries), np.int64)}
+    index.add_to(counts)
+    assert counts["en"].sum() == 1
+    assert np.isinf(score(index, counts, 0, 0)).tolist() == [False, True, True, True, True]
 
 
 def test_records_begin_at_every_row_of_every_shard() -> None:

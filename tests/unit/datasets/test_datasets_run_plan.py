@@ -1,7 +1,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from clipcurate.datasets.run_plan import RunPlan
+from clipcurate.errors import PoolError
+from clipcurate.languages import CodeMap, IdentifierModel, LanguageChoice
 from clipcurate.pools import Columns, Slice, Task
 
 
@@ -31,6 +35,25 @@ def test_the_run_id_is_what_determines_the_counts(parquet_pool: Path) -> None:
         replace(plan, shards=(replace(plan.shards[0], pin="xxh3:0"),)).run_id({}, "metaclip1"),
     ]
     assert len({run_id, *others}) == len(others) + 1
+
+
+IDENTIFIED = LanguageChoice(CodeMap.for_metadata(["en"]), IdentifierModel("a" * 32, "m.ftz"))
+BY_COLUMN = LanguageChoice(CodeMap.for_metadata(["en"], {"tlh": "en"}))
+
+
+def test_how_languages_are_found_is_kept_and_determines_the_counts(parquet_pool: Path) -> None:
+    plan = RunPlan.make([str(parquet_pool)], Columns(lang="site"), 10, BY_COLUMN)
+    assert plan.columns.needs_lang
+    assert RunPlan.from_bytes(plan.to_bytes()) == plan
+    choices = [None, BY_COLUMN, IDENTIFIED, replace(IDENTIFIED, model=IdentifierModel("b" * 32))]
+    ids = {replace(plan, languages=choice).run_id({"en": "f"}, "metaclip1") for choice in choices}
+    assert len(ids) == len(choices)
+
+
+def test_languages_need_a_column_or_an_identifier(parquet_pool: Path) -> None:
+    with pytest.raises(PoolError, match="no language column"):
+        RunPlan.make([str(parquet_pool)], Columns(), 10, BY_COLUMN)
+    assert RunPlan.make([str(parquet_pool)], Columns(), 10, IDENTIFIED).languages == IDENTIFIED
 
 
 def test_describes_a_tasks_inputs(parquet_pool: Path) -> None:

@@ -48,3 +48,15 @@ def test_no_text_alias_is_an_error_that_lists_them() -> None:
 def test_two_columns_of_one_name_are_refused() -> None:
     with pytest.raises(PoolError, match="'a' occurs twice"):
         refuse_duplicates(["a", "b", "a"], "x.csv")
+
+
+def test_a_language_column_is_needed_where_languages_are() -> None:
+    needy = Columns(needs_lang=True)
+    assert require(needy, ("text", "language"), "a.csv").lang == "language"
+    assert require(Columns(lang="tongue", needs_lang=True), ("text", "tongue"), "a.csv").lang
+    with pytest.raises(
+        PoolError, match=r"a\.csv: no language column .*LANGUAGE.*text, url.*"
+    ) as error:
+        require(needy, ("text", "url"), "a.csv")
+    assert "--lang-column, or add --identify-languages builtin" in str(error.value)
+    assert needy.identity() == Columns().identity(), "it refuses, it changes nothing"

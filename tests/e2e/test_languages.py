@@ -1,0 +1,134 @@
+"""Metadata per language, from the command line: each text meets its own language's entries."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clipcurate.balancing import thresholds
+from clipcurate.datasets import manifest as manifests
+from clipcurate.languages.identify import builtin_model
+from tests.conftest import CommandLine
+
+ENTRIES = {
+    "en": ["a", "cat", "dog", "a cat", "photo"],
+    "zh": ["猫", "沙发", "天气"],
+    "th": ["แมว", "โซฟา"],
+    "other": ["gato", "mačka"],
+}
+TEXTS = [  # text, code, metadata language, number of hits
+    ("a cat", "en", "en", 3),
+    ("a photo, a dog", "en_US", "en", 3),
+    ("nothing here", "EN", "en", 0),
+    ("猫 沙发", "zh-Hant-TW", "zh", 2),
+    ("猫", "cmn", "zh", 1),
+    ("แมว", "th", "th", 1),
+    ("a cat", "th", "th", 0),
+    ("un chat", "fr", "fr", 0),
+    ("a cat", "fr-CA", "fr", 0),
+    ("gato", "", "other", 1),
+    ("mačka", "xx-unknown", "other", 1),
+    ("gato", "tlh", "en", 0),
+    (None, "en", "", 0),
+]
+REPEATS = 12
+T = 20.0
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("languages")
+    (folder / "metadata").mkdir()
+    for name, entries in ENTRIES.items():
+        content = json.dumps(entries, ensure_ascii=False)
+        (folder / "metadata" / f"{name}.json").write_text(content)
+    (folder / "map.json").write_text('{"tlh": "en"}')
+    rows = [row for row in TEXTS for _ in range(REPEATS)]
+    table = pa.table(
+        {
+            "url": [f"http://127.0.0.1/{number}" for number in range(len(rows))],
+            "text": [text for text, *_ in rows],
+            "lang": [code for _, code, *_ in rows],
+        }
+    )
+    pq.write_table(table, folder / "pool.parquet", row_group_size=20)
+    pq.write_table(table.drop_columns(["lang"]), folder / "bare.parquet")
+    return folder
+
+
+def arguments(inputs: Path, output: Path, pool: str, *more: object) -> list[object]:
+    args = ["run", "--pool", inputs / pool, "--metadata", inputs / "metadata"]
+    return [*args, "--output", output, *more]
+
+
+def test_each_text_meets_the_entries_of_its_codes_language(
+    command_line: CommandLine, inputs: Path, tmp_path: Path
+) -> None:
+    more = ["--language-map", inputs / "map.json", "--task-rows", 40, "--t", T]
+    kinds = ["--emit", "raw", "--emit", "balanced"]
+    done = command_line(*arguments(inputs, tmp_path, "pool.parquet", *more, *kinds))
+    assert done.returncode == 0, done.stderr
+    raw, balanced = sorted(done.stdout.split(), reverse=True)
+    found = duckdb.sql(
+        f"SELECT text, lang, metadata_lang, len(entry_ids), count(*) FROM '{raw}/pairs-*.parquet' "
+        "GROUP BY ALL"
+    ).fetchall()
+    assert sorted(found) == sorted((*row, REPEATS) for row in TEXTS if row[0] is not None)
+    manifest = manifests.load(balanced)
+    unmatched = Counter(language for _, _, language, hits in TEXTS if language and not hits)
+    expected = {name: number * REPEATS for name, number in unmatched.items()}
+    assert manifest.provenance["unmatched_by_language"] == expected
+    assert manifest.totals.unmatched == sum(expected.values())
+    assert manifest.totals.rejected == REPEATS
+    counts = {name: np.load(f"{balanced}/counts-{name}.npy") for name in ENTRIES}
+    assert {name: cut["t"] for name, cut in manifest.cuts.items()} == thresholds(counts, T)
+    said = " ".join(done.stderr.split())
+    assert "4 metadata languages: en, other, th, zh" in said
+    assert "fr │ 24 │ no metadata" in said
+    for dataset in (raw, balanced):
+        checked = command_line("verify", dataset, "--run", tmp_path)
+        assert checked.returncode == 0, checked.stderr
+
+
+def test_languages_told_by_the_texts_and_a_model_of_ones_own(
+    command_line: CommandLine, inputs: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.ftz"
+    shutil.copy(builtin_model(), own)
+    runs = []
+    for name, model in (("builtin", "builtin"), ("own", own)):
+        more = ["--identify-languages", model, "--emit", "matched"]
+        done = command_line(*arguments(inputs, tmp_path / name, "bare.parquet", *more))
+        assert done.returncode == 0, done.stderr
+        runs.append(manifests.load(done.stdout.strip()))
+        if name == "own":
+            own.unlink()
+        checked = command_line("verify", done.stdout.strip(), "--run", tmp_path / name)
+        assert checked.returncode == 0, checked.stderr
+    builtin, other = runs
+    assert builtin.dataset_hash == other.dataset_hash
+    found = duckdb.sql(
+        f"SELECT DISTINCT metadata_lang FROM '{done.stdout.strip()}/pairs-*.parquet'"
+    ).fetchall()
+    assert {("en",), ("th",)} <= set(found)
+
+
+def test_without_codes_and_without_an_identifier(
+    command_line: CommandLine, inputs: Path, tmp_path: Path
+) -> None:
+    done = command_line(*arguments(inputs, tmp_path, "bare.parquet", "--t", T))
+    assert done.returncode == 1
+    message = " ".join(done.stderr.split())
+    assert "bare.parquet: no language column" in message
+    assert "--lang-column, or add --identify-languages builtin" in message
+    one = [*arguments(inputs, tmp_path, "pool.parquet", "--t", T)]
+    one[one.index("--metadata") + 1] = inputs / "metadata" / "en.json"
+    done = command_line(*one, "--identify-languages", "builtin")
+    assert done.returncode == 1
+    assert "per language" in done.stderr
