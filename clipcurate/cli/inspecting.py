@@ -51,7 +51,7 @@ def match(
     if bool(metadata) == bool(server):
         raise InvalidInputError("give either --metadata FILE or --server ADDRESS")
     if server:
-        if dedupe or (rule, engine) != (RULES[0], next(iter(ENGINES))):
+        if dedupe or (rule, engine) != (next(iter(RULES)), next(iter(ENGINES))):
             raise InvalidInputError("--rule, --engine and --dedupe are the server's to choose")
         with MatcherClient(server, SecuritySettings()) as client:
             for texts in _batches():
@@ -61,7 +61,7 @@ def match(
     matcher = Matcher.build(metadata_files.load(metadata, dedupe=dedupe).entries, rule, engine)
     for texts in _batches():
         matches = matcher.match(pa.array(texts, pa.large_string()))
-        _print_hits(texts, matches, [matcher.entries[i] for i in matches.entry_ids])
+        _print_hits(texts, matches, matcher.entries.take(pa.array(matches.entry_ids)).to_pylist())
 
 
 def _batches() -> Iterator[list[str]]:

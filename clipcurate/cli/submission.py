@@ -11,7 +11,8 @@ from clipcurate.cli.languages import LanguageRequest, plan_languages
 from clipcurate.datasets.emission import EmissionRequest
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.errors import InvalidInputError, NotFoundError
-from clipcurate.matching.matcher import ENGINES, RULES, require_known
+from clipcurate.matching import ENGINES, RULES
+from clipcurate.matching.matcher import require_known
 from clipcurate.metadata import Metadata
 from clipcurate.pools import Columns
 from clipcurate.rpc.kinds import KIND_NUMBERS
@@ -103,7 +104,7 @@ def prepare(
             be told as asked for.
         StorageError: the output cannot be written.
     """
-    require_known("rule", request.rule, RULES)
+    require_known("rule", request.rule, list(RULES))
     require_known("engine", request.engine, list(ENGINES))
     _refuse_sizes(request, emissions)
     languages = plan_languages(request.metadata, request.languages)

@@ -1,6 +1,7 @@
 """The reference engine: pyahocorasick's automaton, walked text by text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ahocorasick
 import numpy as np
@@ -8,19 +9,37 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clipcurate.matching.matches import Matches
-from clipcurate.matching.rules import spaced_entry, spaced_text
+from clipcurate.matching.rules import Rule
 
 
 class AhoCorasick:
     """Finds all overlapping occurrences of all entries. Not thread-safe for building."""
 
-    def __init__(self, entries: Sequence[str]) -> None:
+    def __init__(self, entries: Sequence[str], rule: Rule) -> None:
+        self._rule = rule
         self._ids: list[tuple[int, ...]] = []
         self._automaton = ahocorasick.Automaton()
         for entry, ids in _positions(entries).items():
-            self._automaton.add_word(spaced_entry(entry), len(self._ids))
+            self._automaton.add_word(rule.spaced_entry(entry), len(self._ids))
             self._ids.append(ids)
         self._automaton.make_automaton()
+
+    @classmethod
+    def build(cls, entries: pa.LargeStringArray, rule: Rule) -> "AhoCorasick":
+        """Build the automaton for non-empty entries."""
+        return cls(entries.to_pylist(), rule)
+
+    @classmethod
+    def restore(
+        cls, entries: pa.LargeStringArray, rule: Rule, _tables: Mapping[str, npt.NDArray[Any]]
+    ) -> "AhoCorasick":
+        """Build the automaton again: it can't be mapped."""
+        return cls.build(entries, rule)
+
+    @property
+    def tables(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Nothing: the automaton can't be mapped."""
+        return {}
 
     def match(self, column: "pa.Array | pa.ChunkedArray") -> Matches:
         """Match a column of strings; nulls have no hits."""
@@ -33,7 +52,7 @@ class AhoCorasick:
     def _match_one(self, text: str | None) -> Sequence[int]:
         if text is None or not self._ids:
             return ()
-        words = {word for _, word in self._automaton.iter(spaced_text(text))}
+        words = {word for _, word in self._automaton.iter(self._rule.spaced_text(text))}
         return sorted(entry_id for word in words for entry_id in self._ids[word])
 
 

@@ -1,40 +1,58 @@
 """The face of matching: an Arrow string column in, CSR arrays out."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy.typing as npt
 import pyarrow as pa
 
-from clipcurate.errors import InvalidInputError, NotFoundError
+from clipcurate.errors import InvalidInputError
+from clipcurate.matching import tables_file
 from clipcurate.matching.aho_corasick import AhoCorasick
 from clipcurate.matching.matches import Matches
-from clipcurate.matching.token_trie import TokenTrie
+from clipcurate.matching.rules import RULES, Rule
+from clipcurate.matching.token_trie import TokenTrie, string_buffers
 from clipcurate.metadata import Metadata
 
-RULES = ("metaclip1",)
-"""Names of the matching rules."""
-
-FORMAT = 1
+Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class Engine(Protocol):
     """What finds the hits."""
 
+    @classmethod
+    def build(cls, entries: pa.LargeStringArray, rule: Rule) -> "Engine":
+        """Build it for non-empty entries."""
+
+    @classmethod
+    def restore(cls, entries: pa.LargeStringArray, rule: Rule, tables: Arrays) -> "Engine":
+        """Make it of tables that it had."""
+
+    @property
+    def tables(self) -> Arrays:
+        """Flat arrays, which may be stored and mapped."""
+
     def match(self, column: "pa.Array | pa.ChunkedArray") -> Matches:
         """Match a column of strings; nulls have no hits."""
 
 
-ENGINES: dict[str, Callable[[Sequence[str]], Engine]] = {
-    "token-trie": TokenTrie,
-    "aho-corasick": AhoCorasick,
-}
+ENGINES: dict[str, type[Engine]] = {"token-trie": TokenTrie, "aho-corasick": AhoCorasick}
 """Engines by name, the default first; all give the same result."""
+
+_BYTES, _OFFSETS = "entry_bytes", "entry_offsets"
 
 
 class Matcher:
     """Finds every entry that occurs in a text.
+
+    Threads may share one; matching holds no interpreter lock (engine token-trie).
+
+    Attributes:
+        entries: the entries in order.
+        rule: one of RULES.
+        engine: one of ENGINES.
 
     Example:
         >>> matcher = Matcher.build(["new york", "york city", "city"])
@@ -42,13 +60,20 @@ class Matcher:
         array([1, 2, 0, 1, 2], dtype=uint32)
     """
 
-    def __init__(self, entries: Sequence[str], rule: str, engine: str) -> None:
-        require_known("rule", rule, RULES)
+    def __init__(
+        self, entries: pa.LargeStringArray, rule: str, engine: str, tables: Arrays | None = None
+    ) -> None:
+        require_known("rule", rule, tuple(RULES))
         require_known("engine", engine, tuple(ENGINES))
-        self.entries = tuple(entries)
+        self.entries = entries
         self.rule = rule
         self.engine = engine
-        self._engine = ENGINES[engine](self.entries)
+        kind = ENGINES[engine]
+        self._engine = (
+            kind.build(entries, RULES[rule])
+            if tables is None
+            else kind.restore(entries, RULES[rule], tables)
+        )
 
     @classmethod
     def build(
@@ -68,44 +93,39 @@ class Matcher:
             raise InvalidInputError(
                 f"entry {list(entries).index('')} is empty; it would match any double space"
             )
-        return cls(entries, rule, engine)
+        return cls(pa.array(entries, pa.large_string()), rule, engine)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The fingerprint of the metadata."""
-        return Metadata(self.entries).fingerprint
+        return Metadata(tuple(self.entries.to_pylist())).fingerprint
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that matching reads."""
+        return sum(array.nbytes for array in self._arrays().values())
 
     def save(self, path: str | Path) -> None:
         """Write the matcher to one file; `load` brings it back."""
-        header = {"format": FORMAT, "rule": self.rule, "engine": self.engine}
-        schema = pa.schema(
-            [("entry", pa.large_string())], metadata={"clipcurate": json.dumps(header)}
-        )
-        table = pa.table([pa.array(self.entries, pa.large_string())], schema=schema)
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            writer.write_table(table)
+        about = {"rule": self.rule, "engine": self.engine, "fingerprint": self.fingerprint}
+        tables_file.write(path, self._arrays(), about)
 
     @classmethod
     def load(cls, path: str | Path) -> "Matcher":
-        """Read what `save` wrote.
+        """Map what `save` wrote into memory: all processes that do so share the pages.
 
         Raises:
             NotFoundError: no such file.
-            InvalidInputError: the file is not a matcher of a version that this code reads.
+            InvalidInputError: the file is damaged, or not a matcher that this version reads.
         """
-        try:
-            with pa.memory_map(str(path)) as source:
-                table = pa.ipc.open_file(source).read_all()
-            header: dict[str, Any] = json.loads(table.schema.metadata[b"clipcurate"])
-        except FileNotFoundError as error:
-            raise NotFoundError(f"{path}: no such file") from error
-        except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-            raise InvalidInputError(f"{path}: not a saved matcher ({error})") from error
-        if header["format"] != FORMAT:
-            raise InvalidInputError(
-                f"{path}: format {header['format']}, this version reads {FORMAT}; build it anew"
-            )
-        return cls(table["entry"].to_pylist(), header["rule"], header["engine"])
+        arrays, about = tables_file.read(path)
+        data, offsets = arrays.pop(_BYTES), arrays.pop(_OFFSETS)
+        entries = pa.LargeStringArray.from_buffers(
+            len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data)
+        )
+        matcher = cls(entries, about["rule"], about["engine"], arrays)
+        matcher.__dict__["fingerprint"] = about["fingerprint"]
+        return matcher
 
     def match(self, column: "pa.Array | pa.ChunkedArray") -> Matches:
         """Match a column of texts.
@@ -121,6 +141,16 @@ class Matcher:
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise InvalidInputError(f"texts must be strings, this column holds {column.type}")
         return self._engine.match(column)
+
+    def _arrays(self) -> Arrays:
+        data, offsets = string_buffers(self.entries)
+        return {**self._engine.tables, _BYTES: data, _OFFSETS: offsets}
+
+
+def warm_up() -> None:
+    """Compile all that matching runs, or load it from numba's cache on disk."""
+    for rule in RULES:
+        Matcher.build(["a b", "a"], rule).match(pa.array(["a b"]))
 
 
 def require_known(what: str, name: str, names: Sequence[str]) -> None:

@@ -47,6 +47,8 @@ class Matches:
     @staticmethod
     def concatenate(parts: "list[Matches]") -> "Matches":
         """Stack the hits of consecutive batches of texts."""
+        if not parts:
+            return Matches(np.zeros(1, np.int64), np.zeros(0, np.uint32))
         lengths = [part.hits_per_text for part in parts]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(lengths))])
         return Matches(offsets.astype(np.int64), np.concatenate([p.entry_ids for p in parts]))

@@ -38,11 +38,11 @@ class MatcherService(matcher_pb2_grpc.MatcherServicer):
             )
         matcher = self._library.get(request.metadata_fingerprint)
         matches = matcher.match(pa.array(list(request.texts), pa.large_string()))
-        entries = matcher.entries
+        names = matcher.entries.take(pa.array(matches.entry_ids)) if request.include_entries else []
         return matcher_pb2.MatchBatchResponse(
             row_offsets=matches.row_offsets.tolist(),
             entry_ids=matches.entry_ids.tolist(),
-            entries=[entries[i] for i in matches.entry_ids] if request.include_entries else [],
+            entries=[str(name) for name in names],
         )
 
     def MatchStream(

@@ -1,0 +1,352 @@
+"""Matching texts, block by block.
+
+A block is some thousand tokens of whole texts. Each step goes through all of them before the next
+begins, so that the processor waits for many cache misses at once and no branch depends on what was
+found: look every token up, then extend all runs of tokens by one as long as there are any, then
+sort the hits by text and entry.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from clipcurate.matching.kernels.building import (
+    CHILD_SIZE,
+    CONTINUES,
+    HAS_CHILD,
+    IS_OPEN,
+    NUMBER,
+    WORD_SIZE,
+    child_key,
+    same_bytes,
+)
+from clipcurate.matching.kernels.compiling import inlined, kernel
+from clipcurate.matching.kernels.hashing import (
+    INLINE,
+    NO_WORD,
+    ONE,
+    child_hash,
+    long_key,
+    short_key,
+    slot_of,
+    word_hash,
+)
+from clipcurate.matching.kernels.machine import count_bits, equal16, less16, prefetch
+from clipcurate.matching.kernels.splitting import (
+    BREAK,
+    SLACK,
+    ZERO,
+    Cursor,
+    Numbers,
+    Tokens,
+    split_texts,
+)
+
+_2 = np.uint64(2)
+_16 = np.uint64(16)
+_64 = np.uint64(64)
+_ALL = np.uint64(2**64 - 1)
+_MARKS = np.zeros(256, np.bool_)
+_MARKS[list(b",.;:?!`")] = True
+_NO_ENTRY = np.uint32(2**32 - 1)
+
+_BLOCK = np.uint64(1024)
+"""Tokens of a block: its arrays stay in the second-level cache."""
+
+
+class Tables(NamedTuple):
+    """All that matching reads. Flat arrays, fit to be mapped from a file.
+
+    Attributes:
+        words, word_pilots: perfect hash table of the words; see `building.WORD_SIZE`.
+        children, child_pilots: perfect hash table of the trie's edges; see `CHILD_SIZE`.
+        spans: of each word: where its bytes are in `known`, and how many.
+        known: the entries' bytes, uint8.
+        repeats: of each entry: 1 + another entry of the same string, or 0; empty if all differ.
+        open_bits: bit set of the characters that need no space beside them; empty by metaclip1.
+        numbers: seed of the hashes; tokens of the longest entry.
+    """
+
+    words: Numbers
+    word_pilots: npt.NDArray[np.uint16]
+    children: Numbers
+    child_pilots: npt.NDArray[np.uint16]
+    spans: Numbers
+    known: npt.NDArray[np.uint8]
+    repeats: npt.NDArray[np.uint32]
+    open_bits: npt.NDArray[np.uint8]
+    numbers: Numbers
+
+
+class Block(NamedTuple):
+    """Room for one block: its tokens, what they are, and the runs that go on.
+
+    Attributes:
+        nodes, entries: node with flags, and entry + 1, of each token; 0 where it is no word.
+        low, high, slots: keys and slots of what is being looked up.
+        runs, reached: first token of each run that may go on, and the node at its end.
+    """
+
+    tokens: Tokens
+    nodes: Numbers
+    entries: Numbers
+    low: Numbers
+    high: Numbers
+    slots: Numbers
+    runs: Numbers
+    reached: Numbers
+
+
+@kernel
+def make_block(size):
+    """Return room for `size` tokens."""
+    return Block(
+        make_tokens(size),
+        np.zeros(size + _2, np.uint64),
+        np.empty(size, np.uint64),
+        np.empty(size, np.uint64),
+        np.empty(size, np.uint64),
+        np.empty(size, np.uint64),
+        np.empty(size, np.uint64),
+        np.empty(size, np.uint64),
+    )
+
+
+@kernel
+def make_tokens(size):
+    """Return room for `size` tokens."""
+    return Tokens(
+        np.empty(size, np.uint64),
+        np.empty(size, np.uint64),
+        np.empty(size, np.uint64),
+        np.zeros(size, np.uint64),
+    )
+
+
+@kernel
+def match_texts(tables, data, offsets, row_offsets, hits):
+    """Match all texts: text i is data[offsets[i]:offsets[i + 1]], valid UTF-8.
+
+    PADDING bytes after the last text must be readable. The hits go into `hits` from row_offsets[0]
+    on, and `row_offsets` says where each text's end. Returns `hits` or a larger array that replaces
+    it.
+    A text of more tokens than a block holds is matched piece by piece; pieces overlap by an entry.
+    """
+    rows, depth = np.uint64(offsets.size - 1), tables.numbers[1]
+    block = make_block(max(_BLOCK, _2 * depth) + _2 * SLACK)
+    size = np.uint64(row_offsets[0])
+    cursor = Cursor(ZERO, False, ZERO, ZERO)
+    while cursor.row < rows:
+        count, row, cut = split_texts(data, offsets, cursor, tables.open_bits, block.tokens)
+        _look_up(tables, data, block, count)
+        starts = _last_start(data, block.tokens, count - depth) if cut else count
+        found, found_rows, found_entries = _walk(tables, block, count, starts)
+        if size + found > np.uint64(hits.size):
+            hits = _grown(hits, size, _2 * (size + found))
+        texts = row - cursor.row + np.uint64(cut)
+        ends = row_offsets[cursor.row + ONE : cursor.row + texts + ONE]
+        size = _gather(found, found_rows, found_entries, hits, size, ends)
+        if cursor.begun and not cut:
+            size = _sort_distinct(hits, np.uint64(row_offsets[cursor.row]), size)
+            ends[0] = size
+        cursor = Cursor(row, cut, block.tokens.starts[starts], block.tokens.glued[starts])
+    return hits
+
+
+@kernel
+def _last_start(data, tokens, token):
+    """Return the token to go on with: this one, or where it is a mark, the one that it ends."""
+    is_mark = tokens.lengths[token] == ONE and _MARKS[data[tokens.starts[token]]]
+    return token - np.uint64(is_mark)
+
+
+@kernel
+def _look_up(tables, data, block, count):
+    """Find the nodes and entries of all tokens."""
+    seed, slots = tables.numbers[0], np.uint64(tables.words.size) // WORD_SIZE
+    starts, lengths = block.tokens.starts, block.tokens.lengths
+    low, high, at, longs = block.low, block.high, block.slots, ZERO
+    for token in range(count):
+        length = lengths[token]
+        if length <= INLINE:
+            a, b = short_key(data, starts[token], length)
+        elif length == BREAK:
+            a, b = ZERO, NO_WORD
+        else:
+            a, b = long_key(data, starts[token], length, seed)
+            block.runs[longs] = token
+            longs += ONE
+        slot = slot_of(word_hash(a, b, seed), tables.word_pilots, slots) * WORD_SIZE
+        prefetch(tables.words, slot)
+        low[token], high[token], at[token] = a, b, slot
+    words = tables.words
+    for token in range(count):
+        slot = at[token]
+        found = ZERO - np.uint64((words[slot] == low[token]) & (words[slot + ONE] == high[token]))
+        block.nodes[token] = words[slot + _2] & found
+        block.entries[token] = words[slot + _2 + ONE] & found
+    block.nodes[count] = ZERO
+    for number in range(longs):
+        _verify(tables, data, block, block.runs[number])
+
+
+@kernel
+def _verify(tables, data, block, token):
+    """Forget what was found for a long token if its bytes are others: only its hash is the same."""
+    word = (block.nodes[token] & NUMBER) * _2
+    start, length = block.tokens.starts[token], block.tokens.lengths[token]
+    if tables.spans[word + ONE] != length or not same_bytes(
+        data, start, tables.known, tables.spans[word], length
+    ):
+        block.nodes[token] = block.entries[token] = ZERO
+
+
+@kernel
+def _walk(tables, block, count, starts):
+    """Find all entries that begin at one of the first `starts` tokens.
+
+    Returns their number, and for each, in no order and with repeats, its text and itself.
+    """
+    rows, entries = np.empty(_2 * count, np.uint64), np.empty(_2 * count, np.uint64)
+    found, going = _begin(block, starts, rows, entries)
+    length = ONE
+    while going:
+        if found + going > np.uint64(rows.size):
+            room = _2 * (found + going)
+            rows, entries = _grown(rows, found, room), _grown(entries, found, room)
+        found, going = _extend(tables, block, going, length, rows, entries, found)
+        length += ONE
+    if tables.repeats.size:
+        return _with_repeats(tables.repeats, rows, entries, found)
+    return found, rows, entries
+
+
+@kernel
+def _begin(block, starts, rows, entries):
+    """Find the entries of one word, and begin runs; returns the numbers of both."""
+    glued, nodes, ids, texts = block.tokens.glued, block.nodes, block.entries, block.tokens.rows
+    runs, reached = block.runs, block.reached
+    found, going = ZERO, ZERO
+    for token in range(starts):
+        node, entry = nodes[token], ids[token]
+        begins = (node >> IS_OPEN) | (glued[token] ^ ONE)
+        ends = (node >> IS_OPEN) | (glued[token + ONE] ^ ONE)
+        rows[found], entries[found] = texts[token], entry - ONE
+        found += begins & ends & np.uint64(entry != ZERO)
+        runs[going], reached[going] = token, node
+        going += begins & (node >> HAS_CHILD) & (nodes[token + ONE] >> CONTINUES)
+    return found, going
+
+
+@kernel
+def _extend(tables, block, going, length, rows, entries, found):
+    """Extend runs of `length` tokens by one; returns the new numbers of hits and of runs."""
+    seed, slots = tables.numbers[0], np.uint64(tables.children.size) // CHILD_SIZE
+    children, pilots = tables.children, tables.child_pilots
+    nodes, glued, texts = block.nodes, block.tokens.glued, block.tokens.rows
+    runs, reached, keys, places = block.runs, block.reached, block.low, block.slots
+    for run in range(going):
+        last = runs[run] + length
+        key = child_key(reached[run], glued[last], nodes[last])
+        slot = slot_of(child_hash(key, seed), pilots, slots) * CHILD_SIZE
+        prefetch(children, slot)
+        keys[run], places[run] = key, slot
+    kept = ZERO
+    for run in range(going):
+        slot, token = places[run], runs[run]
+        last = token + length
+        is_child = np.uint64(children[slot] == keys[run])
+        node, entry = children[slot + ONE], children[slot + _2]
+        ends = (nodes[last] >> IS_OPEN) | (glued[last + ONE] ^ ONE)
+        rows[found], entries[found] = texts[token], entry - ONE
+        found += is_child & ends & np.uint64(entry != ZERO)
+        runs[kept], reached[kept] = token, node
+        kept += is_child & (node >> HAS_CHILD) & (nodes[last + ONE] >> CONTINUES)
+    return found, kept
+
+
+@kernel
+def _with_repeats(repeats, rows, entries, found):
+    """Add the other entries of the same strings."""
+    for hit in range(found):
+        other = repeats[entries[hit]]
+        while other:
+            if found == np.uint64(rows.size):
+                rows, entries = _grown(rows, found, _2 * found), _grown(entries, found, _2 * found)
+            rows[found], entries[found] = rows[hit], other - 1
+            found += ONE
+            other = repeats[other - 1]
+    return found, rows, entries
+
+
+@kernel
+def _grown(array, used, size):
+    """Return a larger array that begins with the used part of this one."""
+    larger = np.empty(size, array.dtype)
+    larger[:used] = array[:used]
+    return larger
+
+
+@kernel
+def _gather(found, rows, entries, hits, size, ends):
+    """Append hits text by text, sorted and distinct; fill the texts' ends; return the new size."""
+    places = np.zeros(ends.size + 1, np.uint64)
+    for hit in range(found):
+        places[rows[hit] + ONE] += ONE
+    for row in range(np.uint64(ends.size)):
+        places[row + ONE] += places[row]
+    grouped, ordered = np.empty(found + _64, np.uint32), np.empty(_64, np.uint32)
+    for hit in range(found):
+        row = rows[hit]
+        grouped[places[row]] = entries[hit]
+        places[row] += ONE
+    start = ZERO
+    for row in range(np.uint64(ends.size)):
+        count = places[row] - start
+        if count <= _64:
+            _sort_few(grouped, start, count, ordered)
+            size = _append_distinct(ordered[:count], hits, size)
+        else:
+            size = _append_distinct(np.sort(grouped[start : places[row]]), hits, size)
+        ends[row] = size
+        start = places[row]
+    return size
+
+
+@inlined
+def _sort_few(numbers, start, count, ordered):
+    """Sort at most 64 numbers without a branch that depends on them: count who comes before each.
+
+    64 numbers after the last one must be readable.
+    """
+    here = _below(count)
+    for mine in range(count):
+        number = numbers[start + mine]
+        less, equal = less16(numbers, start, number), equal16(numbers, start, number)
+        for base in range(_16, count, _16):
+            less |= less16(numbers, start + base, number) << base
+            equal |= equal16(numbers, start + base, number) << base
+        ordered[count_bits((less & here) | (equal & _below(mine)))] = number
+
+
+@inlined
+def _below(bit):
+    """Return a mask of the bits below one."""
+    return (ONE << bit) - ONE if bit < _64 else _ALL
+
+
+@inlined
+def _append_distinct(ordered, hits, size):
+    last = _NO_ENTRY
+    for number in ordered:
+        hits[size] = number
+        size += np.uint64(number != last)
+        last = number
+    return size
+
+
+@kernel
+def _sort_distinct(hits, start, end):
+    """Sort a part in place, drop what repeats, and return its new end."""
+    return _append_distinct(np.sort(hits[start:end]), hits, start)
