@@ -29,7 +29,7 @@ from clipcurate.datasets.run_record import FrozenRun
 from clipcurate.datasets.snapshot import Counts
 from clipcurate.errors import DatasetError
 from clipcurate.hashing import CHUNK, halves_to_hex, hash_json, hash_pairs
-from clipcurate.languages import MatcherFor, Router, rows_by_name
+from clipcurate.languages import DEFAULT_BYTES, ByteCache, MatcherFor, Router, rows_by_name
 from clipcurate.matching import Matcher, Matches
 from clipcurate.metadata import Metadata
 
@@ -77,7 +77,15 @@ def check(holds: bool, message: str) -> None:
 
 
 def _matchers(entries: Entries, rule: str) -> MatcherFor:
-    return {name: Matcher.build(names, rule) for name, names in entries.items()}.get
+    """Return what builds a language's matcher when it is first asked for."""
+    cache: ByteCache[str, Matcher] = ByteCache(DEFAULT_BYTES)
+
+    def matcher_for(name: str) -> Matcher | None:
+        if name not in entries:
+            return None
+        return cache.get(name, lambda: Matcher.build(entries[name], rule))
+
+    return matcher_for
 
 
 def _request(manifest: Manifest) -> EmissionRequest:

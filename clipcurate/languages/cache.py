@@ -31,6 +31,7 @@ class ByteCache(Generic[Key, Value]):
     def __init__(self, budget: int) -> None:
         self._budget = budget
         self._values: OrderedDict[Key, Value] = OrderedDict()
+        self._sizes: dict[Key, int] = {}
         self._loading: dict[Key, Future[Value]] = {}
         self._lock = threading.Lock()
 
@@ -59,6 +60,7 @@ class ByteCache(Generic[Key, Value]):
     def _load(self, key: Key, load: Callable[[], Value], loading: "Future[Value]") -> None:
         try:
             value = load()
+            size = value.nbytes
         except BaseException as error:
             with self._lock:
                 del self._loading[key]
@@ -66,13 +68,12 @@ class ByteCache(Generic[Key, Value]):
             raise
         with self._lock:
             del self._loading[key]
-            self._values[key] = value
+            self._values[key], self._sizes[key] = value, size
             self._drop()
         loading.set_result(value)
 
     def _drop(self) -> None:
         """Drop the least recently used, but not the last one, until the rest is in the budget."""
-        total = sum(value.nbytes for value in self._values.values())
-        while total > self._budget and len(self._values) > 1:
-            _, dropped = self._values.popitem(last=False)
-            total -= dropped.nbytes
+        while sum(self._sizes.values()) > self._budget and len(self._values) > 1:
+            key, _ = self._values.popitem(last=False)
+            del self._sizes[key]

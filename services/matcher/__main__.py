@@ -11,6 +11,7 @@ from clipcurate.rpc.worker import Worker
 from services.matcher.library import Library
 from services.matcher.service import MatcherService
 from services.matcher.settings import MatcherSettings
+from services.matcher.tables import TableStore
 from services.matcher.tasks import MatchTasks
 
 SERVICES = ["clipcurate.v1.Matcher"]
@@ -19,7 +20,7 @@ SERVICES = ["clipcurate.v1.Matcher"]
 def main() -> None:
     """Serve clients, and work for the counter if one is named, until a signal."""
     settings = MatcherSettings()
-    library = Library(settings.cached_matchers)
+    library = Library(TableStore(settings.tables_folder), settings.cache_bytes)
     with Server(settings, SERVICES) as server:
         matcher_pb2_grpc.add_MatcherServicer_to_server(MatcherService(library), server.grpc)
         server.start()

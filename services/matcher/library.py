@@ -1,36 +1,45 @@
-"""The matchers that this process holds, by fingerprint."""
+"""The matchers that this process holds."""
 
-import logging
-import threading
-from collections import OrderedDict
+from typing import NamedTuple
 
 from clipcurate.errors import InvalidInputError, NotFoundError
-from clipcurate.languages import MatcherFor
+from clipcurate.languages import ByteCache, MatcherFor
 from clipcurate.matching import Matcher
 from clipcurate.metadata import Metadata
 from clipcurate.rpc.references import read
 from clipcurate.rpc.v1 import ledger_pb2
+from clipcurate.storage import join
+from services.matcher.tables import TableStore
 
-log = logging.getLogger(__name__)
+TABLES = "tables"
+"""Folder of tables below a run's output."""
+
+
+class Which(NamedTuple):
+    """What a matcher is the matcher of."""
+
+    fingerprint: str
+    rule: str
+    engine: str
 
 
 class Library:
-    """Matchers by fingerprint of their metadata: pinned ones, and the last few that runs used."""
+    """Matchers: pinned ones, and under a byte budget those that runs used last."""
 
-    def __init__(self, cached: int) -> None:
-        self._cached = cached
+    def __init__(self, tables: TableStore, cache_bytes: int) -> None:
+        self._tables = tables
         self._pinned: dict[str, Matcher] = {}
-        self._recent: OrderedDict[str, Matcher] = OrderedDict()
-        self._lock = threading.Lock()
+        self._recent: ByteCache[Which, Matcher] = ByteCache(cache_bytes)
 
     def pin(self, metadata: Metadata, rule: str, engine: str) -> None:
-        """Build a matcher and keep it for good."""
-        self._pinned[metadata.fingerprint] = _build(metadata, rule, engine)
+        """Keep a matcher for good; its tables lie in the local folder."""
+        which = Which(metadata.fingerprint, rule, engine)
+        self._pinned[metadata.fingerprint] = self._tables.matcher("", *which, lambda: metadata)
 
     def list(self) -> dict[str, Matcher]:
         """Return all matchers in order of fingerprint."""
-        with self._lock:
-            return dict(sorted({**self._recent, **self._pinned}.items()))
+        recent = {which.fingerprint: matcher for which, matcher in self._recent.values().items()}
+        return dict(sorted({**recent, **self._pinned}.items()))
 
     def get(self, fingerprint: str) -> Matcher:
         """Return a matcher; "" means the only one.
@@ -50,23 +59,21 @@ class Library:
         return found[fingerprint]
 
     def for_run(self, spec: ledger_pb2.RunSpec) -> MatcherFor:
-        """Return what loads a run's matcher of a metadata language when it is asked for."""
+        """Return what loads a run's matcher of a language, or builds it, when it is asked for."""
         refs = {ref.language: ref for ref in spec.metadata}
-        return lambda name: self._load(refs[name], spec) if name in refs else None
 
-    def _load(self, ref: ledger_pb2.MetadataRef, spec: ledger_pb2.RunSpec) -> Matcher:
-        found = self.list().get(ref.fingerprint)
-        if found is None or (found.rule, found.engine) != (spec.rule, spec.engine):
-            content = read(ref.object)
-            found = _build(Metadata.from_bytes(content), spec.rule, spec.engine)
-        with self._lock:
-            self._recent[ref.fingerprint] = found
-            self._recent.move_to_end(ref.fingerprint)
-            while len(self._recent) > self._cached:
-                self._recent.popitem(last=False)
-        return found
+        def matcher_for(language: str) -> Matcher | None:
+            return self._of_run(refs[language], spec) if language in refs else None
 
+        return matcher_for
 
-def _build(metadata: Metadata, rule: str, engine: str) -> Matcher:
-    log.info("building a matcher", extra={"entries": len(metadata.entries)})
-    return Matcher.build(metadata.entries, rule, engine)
+    def _of_run(self, ref: ledger_pb2.MetadataRef, spec: ledger_pb2.RunSpec) -> Matcher:
+        which = Which(ref.fingerprint, spec.rule, spec.engine)
+        folder = join(spec.output_url, TABLES)
+
+        def load() -> Matcher:
+            return self._tables.matcher(
+                folder, *which, lambda: Metadata.from_bytes(read(ref.object))
+            )
+
+        return self._recent.get(which, load)

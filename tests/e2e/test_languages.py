@@ -64,7 +64,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(inputs: Path, output: Path, pool: str, *more: object) -> list[object]:
     args = ["run", "--pool", inputs / pool, "--metadata", inputs / "metadata"]
-    return [*args, "--output", output, *more]
+    return [*args, "--output", output, "--rule", "metaclip2", *more]
 
 
 def test_each_text_meets_the_entries_of_its_codes_language(
