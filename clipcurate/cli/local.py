@@ -32,7 +32,7 @@ class StackOptions:
     """How the local system is laid out.
 
     Attributes:
-        state: folder for Redis's data and the logs.
+        state: folder for Redis's data, the logs, and tables that do not lie in an output.
         workers: number of matcher processes.
         redis_url: a Redis to use instead of an embedded one.
         trainer: whether to start the trainer.
@@ -75,6 +75,7 @@ class LocalStack:
         for number in range(self.options.workers):
             listen = self.options.matcher_listen if number == 0 else "127.0.0.1:0"
             extra = {"METADATA": json.dumps(self.options.metadata)} if number == 0 else {}
+            extra["TABLES_FOLDER"] = str(self.options.state / "tables")
             self._start("matcher", runtime, listen, work | extra, number)
         self._start("sampler", runtime, "127.0.0.1:0", work)
         if self.options.trainer:

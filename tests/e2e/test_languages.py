@@ -88,6 +88,8 @@ def test_each_text_meets_the_entries_of_its_codes_language(
     assert manifest.totals.rejected == REPEATS
     counts = {name: np.load(f"{balanced}/counts-{name}.npy") for name in ENTRIES}
     assert {name: cut["t"] for name, cut in manifest.cuts.items()} == thresholds(counts, T)
+    planned = command_line("plan", tmp_path, "--t", T, "--json").stdout.splitlines()
+    assert sum(json.loads(line)["size"] for line in planned) == manifest.totals.kept
     said = " ".join(done.stderr.split())
     assert "4 metadata languages: en, other, th, zh" in said
     assert "fr │ 24 │ no metadata" in said
@@ -107,10 +109,9 @@ def test_languages_told_by_the_texts_and_a_model_of_ones_own(
         done = command_line(*arguments(inputs, tmp_path / name, "bare.parquet", *more))
         assert done.returncode == 0, done.stderr
         runs.append(manifests.load(done.stdout.strip()))
-        if name == "own":
-            own.unlink()
-        checked = command_line("verify", done.stdout.strip(), "--run", tmp_path / name)
-        assert checked.returncode == 0, checked.stderr
+    own.unlink()
+    checked = command_line("verify", done.stdout.strip(), "--run", tmp_path / "own")
+    assert checked.returncode == 0, checked.stderr
     builtin, other = runs
     assert builtin.dataset_hash == other.dataset_hash
     found = duckdb.sql(
