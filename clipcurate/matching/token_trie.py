@@ -191,6 +191,6 @@ def _place(
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint16]] | None:
     """Return a perfect hash table and its pilots, or None if the seed does not do."""
     table = np.zeros((int(len(keys) / _LOAD) + 1) * int(width), np.uint64)
-    pilots = np.zeros(len(keys) // _KEYS_PER_BUCKET + 1, np.uint16)
+    pilots = np.zeros(1 << (len(keys) // _KEYS_PER_BUCKET).bit_length(), np.uint16)
     done = place(keys, np.uint64(seed), nodes, ends, pilots, table)
     return (table, pilots) if done else None

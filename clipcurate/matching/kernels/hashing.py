@@ -10,7 +10,7 @@ _K0, _K1, _K2, _K3 = (
     np.uint64(constant)  # odd, as many ones as zeros: wyhash's
     for constant in (0xA0761D6478BD642F, 0xE7037ED1A0B428DB, 0x8EBC6AF09C88C6E3, 0x589965CC75374CC3)
 )
-_8, _16, _56 = np.uint64(8), np.uint64(16), np.uint64(56)
+_8, _16, _32, _56 = np.uint64(8), np.uint64(16), np.uint64(32), np.uint64(56)
 
 INLINE = np.uint64(15)
 """Bytes of the longest word that its key holds whole; keys of longer ones are hashes."""
@@ -53,20 +53,24 @@ def word_hash(low, high, seed):
 
 @inlined
 def child_hash(key, seed):
-    """Return the hash of the key of a trie's edge."""
-    return multiply_fold(key ^ seed ^ _K0, key * _K3 ^ _K1)
+    """Return the hash of the key of a trie's edge; no two keys have the same."""
+    mixed = (key ^ seed) * _K0
+    return mixed ^ (mixed >> _32)
 
 
 @inlined
 def slot_of(hashed, pilots, slots):
-    """Return the slot of a key that is in the table; of another one, any slot."""
-    pilot = np.uint64(pilots[multiply_high(hashed, np.uint64(pilots.size))])
+    """Return the slot of a key that is in the table; of another one, any slot.
+
+    The number of pilots is a power of two.
+    """
+    pilot = np.uint64(pilots[hashed & np.uint64(pilots.size - 1)])
     return _slot(hashed, pilot, slots)
 
 
 @inlined
 def _slot(hashed, pilot, slots):
-    return multiply_high((hashed ^ pilot * _K2) * _K0, slots)
+    return multiply_high(hashed * (_K2 + pilot + pilot), slots)
 
 
 @kernel
@@ -79,7 +83,7 @@ def find_pilots(hashes, pilots, slots, places):
     """
     buckets = np.empty(hashes.size, np.int64)
     for key in range(hashes.size):
-        buckets[key] = multiply_high(hashes[key], np.uint64(pilots.size))
+        buckets[key] = hashes[key] & np.uint64(pilots.size - 1)
     sizes = np.bincount(buckets, minlength=pilots.size)
     keys, ends = np.argsort(buckets, kind="mergesort"), np.cumsum(sizes)
     taken = np.zeros(slots, np.bool_)

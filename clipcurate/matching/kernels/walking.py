@@ -45,7 +45,8 @@ from clipcurate.matching.kernels.splitting import (
 
 _2 = np.uint64(2)
 _16 = np.uint64(16)
-_64 = np.uint64(64)
+_32, _64 = np.uint64(32), np.uint64(64)
+_LOW = np.uint64(2**32 - 1)
 _ALL = np.uint64(2**64 - 1)
 _MARKS = np.zeros(256, np.bool_)
 _MARKS[list(b",.;:?!`")] = True
@@ -141,12 +142,12 @@ def match_texts(tables, data, offsets, row_offsets, hits):
         count, row, cut = split_texts(data, offsets, cursor, tables.open_bits, block.tokens)
         _look_up(tables, data, block, count)
         starts = _last_start(data, block.tokens, count - depth) if cut else count
-        found, found_rows, found_entries = _walk(tables, block, count, starts)
+        found, raw = _walk(tables, block, count, starts)
         if size + found > np.uint64(hits.size):
             hits = _grown(hits, size, _2 * (size + found))
         texts = row - cursor.row + np.uint64(cut)
         ends = row_offsets[cursor.row + ONE : cursor.row + texts + ONE]
-        size = _gather(found, found_rows, found_entries, hits, size, ends)
+        size = _gather(found, raw, hits, size, ends)
         if cursor.begun and not cut:
             size = _sort_distinct(hits, np.uint64(row_offsets[cursor.row]), size)
             ends[0] = size
@@ -206,33 +207,32 @@ def _verify(tables, data, block, token):
 def _walk(tables, block, count, starts):
     """Find all entries that begin at one of the first `starts` tokens.
 
-    Returns their number, and for each, in no order and with repeats, its text and itself.
+    Returns their number and hits, text << 32 | entry, in no order and with repeats.
     """
-    rows, entries = np.empty(_2 * count, np.uint64), np.empty(_2 * count, np.uint64)
-    found, going = _begin(block, starts, rows, entries)
+    hits = np.empty(_2 * count, np.uint64)
+    found, going = _begin(block, starts, hits)
     length = ONE
     while going:
-        if found + going > np.uint64(rows.size):
-            room = _2 * (found + going)
-            rows, entries = _grown(rows, found, room), _grown(entries, found, room)
-        found, going = _extend(tables, block, going, length, rows, entries, found)
+        if found + going > np.uint64(hits.size):
+            hits = _grown(hits, found, _2 * (found + going))
+        found, going = _extend(tables, block, going, length, hits, found)
         length += ONE
     if tables.repeats.size:
-        return _with_repeats(tables.repeats, rows, entries, found)
-    return found, rows, entries
+        return _with_repeats(tables.repeats, hits, found)
+    return found, hits
 
 
 @kernel
-def _begin(block, starts, rows, entries):
+def _begin(block, starts, hits):
     """Find the entries of one word, and begin runs; returns the numbers of both."""
-    glued, nodes, ids, texts = block.tokens.glued, block.nodes, block.entries, block.tokens.rows
+    glued, nodes, entries, rows = block.tokens.glued, block.nodes, block.entries, block.tokens.rows
     runs, reached = block.runs, block.reached
     found, going = ZERO, ZERO
     for token in range(starts):
-        node, entry = nodes[token], ids[token]
+        node, entry = nodes[token], entries[token]
         begins = (node >> IS_OPEN) | (glued[token] ^ ONE)
         ends = (node >> IS_OPEN) | (glued[token + ONE] ^ ONE)
-        rows[found], entries[found] = texts[token], entry - ONE
+        hits[found] = (rows[token] << _32) + entry - ONE
         found += begins & ends & np.uint64(entry != ZERO)
         runs[going], reached[going] = token, node
         going += begins & (node >> HAS_CHILD) & (nodes[token + ONE] >> CONTINUES)
@@ -240,11 +240,11 @@ def _begin(block, starts, rows, entries):
 
 
 @kernel
-def _extend(tables, block, going, length, rows, entries, found):
+def _extend(tables, block, going, length, hits, found):
     """Extend runs of `length` tokens by one; returns the new numbers of hits and of runs."""
     seed, slots = tables.numbers[0], np.uint64(tables.children.size) // CHILD_SIZE
     children, pilots = tables.children, tables.child_pilots
-    nodes, glued, texts = block.nodes, block.tokens.glued, block.tokens.rows
+    nodes, glued, rows = block.nodes, block.tokens.glued, block.tokens.rows
     runs, reached, keys, places = block.runs, block.reached, block.low, block.slots
     for run in range(going):
         last = runs[run] + length
@@ -259,7 +259,7 @@ def _extend(tables, block, going, length, rows, entries, found):
         is_child = np.uint64(children[slot] == keys[run])
         node, entry = children[slot + ONE], children[slot + _2]
         ends = (nodes[last] >> IS_OPEN) | (glued[last + ONE] ^ ONE)
-        rows[found], entries[found] = texts[token], entry - ONE
+        hits[found] = (rows[token] << _32) + entry - ONE
         found += is_child & ends & np.uint64(entry != ZERO)
         runs[kept], reached[kept] = token, node
         kept += is_child & (node >> HAS_CHILD) & (nodes[last + ONE] >> CONTINUES)
@@ -267,17 +267,17 @@ def _extend(tables, block, going, length, rows, entries, found):
 
 
 @kernel
-def _with_repeats(repeats, rows, entries, found):
+def _with_repeats(repeats, hits, found):
     """Add the other entries of the same strings."""
     for hit in range(found):
-        other = repeats[entries[hit]]
+        row, other = hits[hit] >> _32, repeats[hits[hit] & _LOW]
         while other:
-            if found == np.uint64(rows.size):
-                rows, entries = _grown(rows, found, _2 * found), _grown(entries, found, _2 * found)
-            rows[found], entries[found] = rows[hit], other - 1
+            if found == np.uint64(hits.size):
+                hits = _grown(hits, found, _2 * found)
+            hits[found] = (row << _32) + other - ONE
             found += ONE
             other = repeats[other - 1]
-    return found, rows, entries
+    return found, hits
 
 
 @kernel
@@ -289,17 +289,17 @@ def _grown(array, used, size):
 
 
 @kernel
-def _gather(found, rows, entries, hits, size, ends):
+def _gather(found, raw, hits, size, ends):
     """Append hits text by text, sorted and distinct; fill the texts' ends; return the new size."""
     places = np.zeros(ends.size + 1, np.uint64)
     for hit in range(found):
-        places[rows[hit] + ONE] += ONE
+        places[(raw[hit] >> _32) + ONE] += ONE
     for row in range(np.uint64(ends.size)):
         places[row + ONE] += places[row]
     grouped, ordered = np.empty(found + _64, np.uint32), np.empty(_64, np.uint32)
     for hit in range(found):
-        row = rows[hit]
-        grouped[places[row]] = entries[hit]
+        row = raw[hit] >> _32
+        grouped[places[row]] = raw[hit] & _LOW
         places[row] += ONE
     start = ZERO
     for row in range(np.uint64(ends.size)):
