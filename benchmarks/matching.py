@@ -1,113 +1,192 @@
-"""Matching speed: brute force, pyahocorasick as the published reference uses it, and ours.
+"""Matching speed against brute force, pyahocorasick and the Rust automata.
 
-    python benchmarks/matching.py [--texts POOL.parquet --metadata ENTRIES.json.gz] [--rounds 5]
+    python benchmarks/matching.py [--texts POOL.parquet ... --metadata ENTRIES.json.gz]
 
-Without files: 500,000 made-up entries and Zipf-distributed texts of 10 words. One core, CPU time,
-interleaved rounds, medians; the ratio to the reference is the claim.
+Each peer gives the set of matching entries of every text, which is checked to be as large as ours.
+One core: processor time, interleaved rounds, medians of the rounds' ratios. All cores: wall time of
+as many threads as there are cores, for what may be used from several threads.
 """
 
-import argparse
-import json
-import platform
-import random
-import resource
-import statistics
+import os
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import Any
 
 import ahocorasick
+import ahocorasick_rs
+import daachorse
 import pyarrow as pa
-import pyarrow.parquet as pq
+from harness import (
+    arguments,
+    cpu_seconds,
+    interleaved,
+    load,
+    median_ratio,
+    peak_memory_mb,
+    report,
+)
 
-from clipcurate import metadata
-from clipcurate.matching import Matcher
-from clipcurate.matching.rules import spaced_entry, spaced_text
+from clipcurate.matching import RULES, Matcher
 
-TEXTS = 20_000
 BRUTE_TEXTS = 10
+REFERENCE, OURS = "pyahocorasick as the reference uses it", "clipcurate token-trie"
+RUST = ("ahocorasick_rs", "daachorse")
+
+Match = Callable[[Sequence[str]], int]
+"""Match texts and return the number of hits."""
+
+RULE = RULES["metaclip1"]
 
 
-def made_up(rng: random.Random) -> tuple[list[str], list[str]]:
-    """Return entries and texts over one Zipf-distributed vocabulary."""
-    letters = "etaoinshrdlucmfwyp"
-    words = list({"".join(rng.choices(letters, k=rng.randrange(2, 10))) for _ in range(300_000)})
-    weights = [1 / (rank + 1) for rank in range(len(words))]
-    entries = list(dict.fromkeys(words + [" ".join(rng.choices(words, k=2)) for _ in words]))
-    texts = [" ".join(rng.choices(words, weights, k=10)) for _ in range(TEXTS)]
-    return entries[:500_000], texts
-
-
-def reference(entries: list[str]) -> Callable[[list[str]], None]:
+def reference(entries: list[str]) -> Match:
     """Match as the published code does: one automaton, one set of entries per text."""
     automaton = ahocorasick.Automaton()
     for number, entry in enumerate(entries):
-        automaton.add_word(spaced_entry(entry), (number, entry))
+        automaton.add_word(RULE.spaced_entry(entry), (number, entry))
     automaton.make_automaton()
 
-    def match(texts: list[str]) -> None:
+    def match(texts: Sequence[str]) -> int:
+        found = 0
         for text in texts:
-            {entry for _, (_, entry) in automaton.iter(spaced_text(text))}
+            found += len({entry for _, (_, entry) in automaton.iter(RULE.spaced_text(text))})
+        return found
 
     return match
 
 
-def brute_force(entries: list[str], texts: list[str]) -> None:
+def rust_aho_corasick(entries: list[str]) -> Match:
+    automaton = ahocorasick_rs.AhoCorasick([RULE.spaced_entry(entry) for entry in entries])
+    find = automaton.find_matches_as_indexes
+
+    def match(texts: Sequence[str]) -> int:
+        return sum(
+            len({hit[0] for hit in find(RULE.spaced_text(text), overlapping=True)})
+            for text in texts
+        )
+
+    return match
+
+
+def rust_double_array(entries: list[str]) -> Match:
+    needles = [RULE.spaced_entry(entry).encode() for entry in entries]
+    find = daachorse.DoubleArrayAhoCorasick(needles).find_overlapping
+
+    def match(texts: Sequence[str]) -> int:
+        return sum(len({hit[2] for hit in find(RULE.spaced_text(text).encode())}) for text in texts)
+
+    return match
+
+
+def brute_force(entries: list[str], texts: Sequence[str]) -> None:
     """Look for every entry in every text."""
-    needles = [spaced_entry(entry) for entry in entries]
+    needles = [RULE.spaced_entry(entry) for entry in entries]
     for text in texts:
-        spaced = spaced_text(text)
+        spaced = RULE.spaced_text(text)
         [needle for needle in needles if needle in spaced]
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """Return the processor time that `work` takes."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+def compare(
+    entries: list[str], column: pa.Array, peers: dict[str, Match], ours: Matcher, rounds: int
+) -> dict[str, Any]:
+    """Measure everything on one pool."""
+    texts = column.to_pylist()
+    hits = len(ours.match(column).entry_ids)
+    for name, match in peers.items():
+        assert match(texts) == hits, f"{name} finds another number of hits"
+    work = {name: lambda match=match: match(texts) for name, match in peers.items()}
+    work[OURS] = lambda: ours.match(column)
+    one = interleaved(work, rounds, time.process_time)
+    every = interleaved(threaded(column, peers, ours), rounds, time.perf_counter)
+    brute = cpu_seconds(lambda: brute_force(entries, texts[:BRUTE_TEXTS])) / BRUTE_TEXTS
+    rust = min((one[name] for name in RUST), key=median)
+    size = sum(len(text.encode()) for text in texts)
+    return {
+        "texts": len(texts),
+        "bytes_per_text": round(size / len(texts), 1),
+        "hits_per_text": round(hits / len(texts), 2),
+        "texts_per_second_one_core": {
+            "brute force": round(1 / brute, 1),
+            **{name: round(len(texts) / median(s)) for name, s in one.items()},
+        },
+        "mb_per_second_one_core": round(size / median(one[OURS]) / 1e6, 1),
+        "ratio_to_reference": round(median_ratio(one[REFERENCE], one[OURS]), 1),
+        "ratio_to_best_rust": round(median_ratio(rust, one[OURS]), 1),
+        "texts_per_second_by_threads": {
+            name: round(REPEATS * len(texts) / median(s)) for name, s in every.items()
+        },
+        "two_threads_over_one": round(
+            median_ratio(every[f"{OURS}, 1"], every[f"{OURS}, {os.cpu_count()}"]), 2
+        ),
+    }
+
+
+REPEATS = 16
+"""How often the texts go through in the test with threads, so that it takes a while."""
+
+
+def threaded(
+    column: pa.Array, peers: dict[str, Match], ours: Matcher
+) -> dict[str, Callable[[], object]]:
+    """Return runs over slices of the texts, by threads."""
+    cores = os.cpu_count() or 1
+    step = -(-len(column) // (4 * cores))
+    slices = [column.slice(start, step) for start in range(0, len(column), step)] * REPEATS
+    lists = [part.to_pylist() for part in slices]
+
+    def spread(match: Callable[[Any], object], parts: Sequence[Any], threads: int) -> None:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(match, parts))
+
+    runs: dict[str, Callable[[], object]] = {}
+    for threads in sorted({1, cores}):
+        runs[f"{OURS}, {threads}"] = lambda n=threads: spread(ours.match, slices, n)
+        for name in RUST:
+            match = peers[name]
+            runs[f"{name}, {threads}"] = lambda n=threads, match=match: spread(match, lists, n)
+    return runs
+
+
+def life_cycle(entries: list[str]) -> dict[str, Any]:
+    """Measure building, storing and mapping the tables."""
+    Matcher.build(entries[:10]).match(pa.array(["a"]))  # compiles
+    build = median(cpu_seconds(lambda: Matcher.build(entries)) for _ in range(3))
+    matcher = Matcher.build(entries)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tables"
+        matcher.save(path)
+        load_seconds = median(cpu_seconds(lambda: Matcher.load(path)) for _ in range(3))
+        size = path.stat().st_size
+    return {
+        "build_seconds": round(build, 3),
+        "load_seconds": round(load_seconds, 4),
+        "tables_mb": round(matcher.nbytes / 1e6, 1),
+        "file_mb": round(size / 1e6, 1),
+        "peak_memory_mb_after_building": peak_memory_mb(),
+    }
 
 
 def main() -> None:
-    """Measure and print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--texts")
-    parser.add_argument("--metadata")
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
-    entries, texts = made_up(random.Random(0))
-    if args.metadata and args.texts:
-        entries = list(metadata.load(args.metadata).entries)
-        texts = pq.read_table(args.texts)["text"].slice(0, TEXTS).to_pylist()
-    column = pa.array(texts, pa.large_string())
-    build = cpu_seconds(lambda: Matcher.build(entries))
-    build = min(build, cpu_seconds(lambda: Matcher.build(entries)))  # the first one compiles
-    ours, theirs = Matcher.build(entries), reference(entries)
-    hits = len(ours.match(column).entry_ids)
-    rounds = [
-        (cpu_seconds(lambda: theirs(texts)), cpu_seconds(lambda: ours.match(column)))
-        for _ in range(args.rounds)
-    ]
-    brute = cpu_seconds(lambda: brute_force(entries, texts[:BRUTE_TEXTS])) / BRUTE_TEXTS
-    their, our = (statistics.median(r[k] for r in rounds) / len(texts) for k in (0, 1))
-    print(
-        json.dumps(
-            {
-                "machine": f"{platform.machine()}, {platform.platform()}",
-                "entries": len(entries),
-                "texts": len(texts),
-                "bytes_per_text": round(column.nbytes / len(texts), 1),
-                "hits_per_text": round(hits / len(texts), 2),
-                "texts_per_second": {
-                    "brute_force": round(1 / brute),
-                    "pyahocorasick_as_the_reference": round(1 / their),
-                    "token_trie": round(1 / our),
-                },
-                "ratio_to_reference": round(statistics.median(a / b for a, b in rounds), 1),
-                "build_seconds": round(build, 3),
-                "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-            },
-            indent=2,
-        )
-    )
+    args = arguments(__doc__).parse_args()
+    entries, pools = load(args)
+    results: dict[str, Any] = {"entries": len(entries), "tables": life_cycle(entries)}
+    ours = Matcher.build(entries)
+    peers: dict[str, Match] = {}
+    for name, build in {
+        REFERENCE: reference,
+        RUST[0]: rust_aho_corasick,
+        RUST[1]: rust_double_array,
+    }.items():
+        start = time.process_time()
+        peers[name] = build(entries)
+        results.setdefault("peers_build_seconds", {})[name] = round(time.process_time() - start, 2)
+    results["pools"] = {
+        name: compare(entries, column, peers, ours, args.rounds) for name, column in pools.items()
+    }
+    report(results, args.output)
 
 
 if __name__ == "__main__":

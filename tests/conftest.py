@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from clipcurate.cli.local import redis_binary
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
+
+# Speed is not tested, and the first call of a kernel compiles it.
+settings.register_profile("clipcurate", deadline=None)
+settings.load_profile("clipcurate")
 
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
 

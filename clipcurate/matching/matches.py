@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from clipcurate.matching.kernels.hits import count_ids, take_rows
+
 
 @dataclass(frozen=True)
 class Matches:
@@ -34,15 +36,18 @@ class Matches:
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Matches":
         """Return the hits of the given texts, in the given order."""
-        lengths = self.hits_per_text[rows]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        shift = np.repeat(self.row_offsets[rows] - offsets[:-1], lengths)
-        return Matches(offsets, self.entry_ids[np.arange(offsets[-1]) + shift])
+        offsets = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(self.hits_per_text[rows], out=offsets[1:])
+        taken = np.empty(offsets[-1], np.uint32)
+        take_rows(self.row_offsets, self.entry_ids, np.asarray(rows, np.int64), offsets, taken)
+        return Matches(offsets, taken)
 
     def sparse_counts(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
         """Return the ascending distinct entry ids and how many texts match each."""
-        ids, counts = np.unique(self.entry_ids, return_counts=True)
-        return ids, counts.astype(np.uint32)
+        counts = np.zeros(int(self.entry_ids.max(initial=0)) + 1, np.uint32)
+        count_ids(self.entry_ids, counts)
+        ids = np.flatnonzero(counts)
+        return ids.astype(np.uint32), counts[ids]
 
     @staticmethod
     def concatenate(parts: "list[Matches]") -> "Matches":

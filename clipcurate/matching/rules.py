@@ -7,7 +7,7 @@ they are. (MetaCLIP, ICLR 2024, section 3.2; its published matching code.)
 
 `metaclip2`: the same, but the text is stripped first, and an entry needs no space on an edge whose
 character is *open*: ASCII punctuation, East Asian marks, Han, Thai, Lao, Burmese, Khmer, Tibetan.
-(Meta CLIP 2, 2025, section 3.2; its published matching code.)
+(Meta CLIP 2, 2025; its published matching code.)
 """
 
 import string

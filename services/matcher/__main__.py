@@ -3,6 +3,7 @@
 import sys
 
 from clipcurate.errors import ClipcurateError
+from clipcurate.matching import warm_up
 from clipcurate.metadata import load
 from clipcurate.rpc.clients import CounterClient, LedgerClient
 from clipcurate.rpc.server import Server
@@ -24,6 +25,7 @@ def main() -> None:
     with Server(settings, SERVICES) as server:
         matcher_pb2_grpc.add_MatcherServicer_to_server(MatcherService(library), server.grpc)
         server.start()
+        warm_up()
         for url in settings.metadata:
             library.pin(load(url), settings.rule, settings.engine)
         server.set_ready(True)

@@ -52,7 +52,7 @@ _MARKS = np.zeros(256, np.bool_)
 _MARKS[list(b",.;:?!`")] = True
 _NO_ENTRY = np.uint32(2**32 - 1)
 
-_BLOCK = np.uint64(1024)
+BLOCK = np.uint64(1024)
 """Tokens of a block: its arrays stay in the second-level cache."""
 
 
@@ -135,19 +135,19 @@ def match_texts(tables, data, offsets, row_offsets, hits):
     A text of more tokens than a block holds is matched piece by piece; pieces overlap by an entry.
     """
     rows, depth = np.uint64(offsets.size - 1), tables.numbers[1]
-    block = make_block(max(_BLOCK, _2 * depth) + _2 * SLACK)
+    block = make_block(max(BLOCK, _2 * depth) + _2 * SLACK)
     size = np.uint64(row_offsets[0])
     cursor = Cursor(ZERO, False, ZERO, ZERO)
     while cursor.row < rows:
         count, row, cut = split_texts(data, offsets, cursor, tables.open_bits, block.tokens)
-        _look_up(tables, data, block, count)
+        look_up(tables, data, block, count)
         starts = _last_start(data, block.tokens, count - depth) if cut else count
-        found, raw = _walk(tables, block, count, starts)
+        found, raw = find_hits(tables, block, count, starts)
         if size + found > np.uint64(hits.size):
             hits = _grown(hits, size, _2 * (size + found))
         texts = row - cursor.row + np.uint64(cut)
         ends = row_offsets[cursor.row + ONE : cursor.row + texts + ONE]
-        size = _gather(found, raw, hits, size, ends)
+        size = gather(found, raw, hits, size, ends)
         if cursor.begun and not cut:
             size = _sort_distinct(hits, np.uint64(row_offsets[cursor.row]), size)
             ends[0] = size
@@ -163,7 +163,7 @@ def _last_start(data, tokens, token):
 
 
 @kernel
-def _look_up(tables, data, block, count):
+def look_up(tables, data, block, count):
     """Find the nodes and entries of all tokens."""
     seed, slots = tables.numbers[0], np.uint64(tables.words.size) // WORD_SIZE
     starts, lengths = block.tokens.starts, block.tokens.lengths
@@ -204,7 +204,7 @@ def _verify(tables, data, block, token):
 
 
 @kernel
-def _walk(tables, block, count, starts):
+def find_hits(tables, block, count, starts):
     """Find all entries that begin at one of the first `starts` tokens.
 
     Returns their number and hits, text << 32 | entry, in no order and with repeats.
@@ -289,7 +289,7 @@ def _grown(array, used, size):
 
 
 @kernel
-def _gather(found, raw, hits, size, ends):
+def gather(found, raw, hits, size, ends):
     """Append hits text by text, sorted and distinct; fill the texts' ends; return the new size."""
     places = np.zeros(ends.size + 1, np.uint64)
     for hit in range(found):

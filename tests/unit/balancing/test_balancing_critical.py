@@ -31,7 +31,7 @@ def one(csr, key: tuple[int, int], counts: list[int], seed: int = 0) -> float:  
     return float(critical_t(matches, np.array(counts), np.array([key], np.uint64), seed)[0])
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.lists(COUNTS, min_size=1, max_size=12), NUMERATORS)
 @example([3], TOP - 1)
 @example([49], TOP - 1)
@@ -74,7 +74,7 @@ def test_a_pair_without_hits_is_never_kept(csr, random_keys) -> None:  # type: i
     assert critical_t(csr([]), np.array([5]), random_keys(0), 0).tolist() == []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_kept_by_critical_t_is_kept_by_the_rule(csr, random_keys, data: st.DataObject) -> None:  # type: ignore[no-untyped-def]
     counts = data.draw(st.lists(COUNTS, min_size=1, max_size=6))
@@ -110,7 +110,7 @@ def test_does_not_depend_on_company(csr, random_keys) -> None:  # type: ignore[n
     assert together.tolist() == alone
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(COUNTS, max_size=8), st.floats(0, 2e12))
 def test_keep_probability_is_the_complement_of_miss(csr, counts: list[int], t: float) -> None:  # type: ignore[no-untyped-def]
     q = keep_probability(csr([list(range(len(counts)))]), np.array(counts, np.int64), t)

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clipcurate.balancing import Cut, exact_size_cut
@@ -35,7 +35,6 @@ def arrays(pairs: list[Pair]) -> tuple[np.ndarray, Ranks]:
     return np.array([pair[0] for pair in pairs], np.float64), ranks
 
 
-@settings(deadline=None)
 @given(POOL, st.integers(1, 4))
 def test_every_size_is_exact_however_the_pool_is_split(pool: list[Pair], split: int) -> None:
     parts = [arrays(pool[i::split]) for i in range(split)]

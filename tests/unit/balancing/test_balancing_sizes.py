@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from clipcurate.balancing.sizes import estimate, top_entries
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.lists(st.lists(st.sets(st.integers(0, 5)).map(sorted), max_size=5), max_size=3),
     st.floats(0.01, 20),

@@ -67,7 +67,6 @@ def same(one: MatchIndex, two: MatchIndex) -> bool:
     return equal and kinds and one.extras == two.extras
 
 
-@settings(deadline=None)
 @given(st.lists(PAIR, max_size=6))
 def test_ids_by_hand(rows: list[dict[str, Any]]) -> None:
     index = index_of(rows)
@@ -143,7 +142,7 @@ def test_extras_round_trip_through_bytes_and_hex(extras: pa.Schema) -> None:
     assert extras_from_hex(extras_to_hex(extras.with_metadata({"a": "b"}))) == extras
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(PAIR, max_size=8), st.integers(0, 8))
 def test_round_trip_and_concatenation(rows: list[dict[str, Any]], cut: int) -> None:
     rows = [{"row": i} | row for i, row in enumerate(rows)]

@@ -172,7 +172,7 @@ ROW = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ROW, max_size=8), st.lists(st.integers(0, 8), max_size=3))
 def test_a_parts_bytes_do_not_depend_on_its_batches(
     tmp_path: Path, rows: list[dict[str, Any]], cuts: list[int]

@@ -1,6 +1,6 @@
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clipcurate.languages import CodeMap, LanguageChoice, Router, rows_by_name
@@ -20,7 +20,6 @@ def texts_of(rows: list[tuple[str | None, str]]) -> pa.ChunkedArray:
     return pa.chunked_array([array[:5], array[5:]])
 
 
-@settings(deadline=None)
 @given(ROWS)
 def test_each_row_has_the_hits_of_its_languages_matcher_alone(
     rows: list[tuple[str | None, str]],

@@ -312,7 +312,7 @@ def test_equal_metadata_make_equal_files(tmp_path: Path, engine: str) -> None:
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(("engine", "examples"), [("token-trie", 10_000), ("aho-corasick", 1500)])
 def test_equals_the_rule_word_for_word(rule: str, engine: str, examples: int) -> None:
-    @settings(max_examples=examples, deadline=None, database=None)
+    @settings(max_examples=examples, database=None)
     @given(
         entries=st.lists(ENTRY.map("".join), min_size=1, max_size=8),
         texts=st.lists(TEXT | st.none(), max_size=4),
@@ -331,7 +331,7 @@ def test_equals_the_rule_word_for_word(rule: str, engine: str, examples: int) ->
 
 
 @pytest.mark.parametrize("rule", RULES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(TEXT.filter(str.strip), st.data())
 def test_entries_cut_from_the_text_itself(rule: str, text: str, data: st.DataObject) -> None:
     ends = st.tuples(st.integers(0, len(text) - 1), st.integers(1, 8))

@@ -1,12 +1,11 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clipcurate.training import order
 
 
 @given(n=st.integers(1, 3000), key=st.integers(0, 2**64 - 1))
-@settings(deadline=None)
 def test_permuted_is_a_permutation_for_any_size(n: int, key: int) -> None:
     values = order.permuted(n, key, np.arange(n))
     assert np.array_equal(np.sort(values), np.arange(n))
@@ -22,7 +21,6 @@ def test_permuted_reaches_any_position_of_a_huge_set() -> None:
 @given(
     n=st.integers(1, 50), batch=st.integers(1, 70), seed=st.integers(0, 9), steps=st.integers(1, 8)
 )
-@settings(deadline=None)
 def test_steps_concatenate_epochs_and_carry_the_remainder(
     n: int, batch: int, seed: int, steps: int
 ) -> None:
