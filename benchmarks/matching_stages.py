@@ -14,6 +14,7 @@ import pyarrow as pa
 from harness import arguments, cpu_seconds, load, report
 from numba import njit
 
+from clipcurate.kernels.buffers import string_buffers
 from clipcurate.matching.kernels.splitting import PADDING, SLACK, ZERO, Cursor, split_texts
 from clipcurate.matching.kernels.walking import (
     BLOCK,
@@ -24,7 +25,7 @@ from clipcurate.matching.kernels.walking import (
     make_block,
 )
 from clipcurate.matching.rules import RULES
-from clipcurate.matching.token_trie import TokenTrie, string_buffers
+from clipcurate.matching.token_trie import TokenTrie
 
 STAGES = ("split", "look up", "walk", "gather")
 FEW = 100

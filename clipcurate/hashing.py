@@ -3,13 +3,19 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import xxhash
 
+from clipcurate.kernels.buffers import string_buffers
+from clipcurate.kernels.xxh3 import hash_joined
+
 CHUNK = 1 << 20
+
+Strings: TypeAlias = "pa.Array | pa.ChunkedArray"
 
 
 def canonical_json(value: Any) -> bytes:
@@ -39,18 +45,22 @@ def hash_file(path: str | Path) -> str:
     return state.hexdigest()
 
 
-def hash_pairs(firsts: Iterable[bytes], seconds: Iterable[bytes]) -> npt.NDArray[np.uint64]:
-    """Hash pairs of byte strings as xxh3_128(first, NUL, second).
+def hash_pairs(firsts: Strings, seconds: Strings) -> npt.NDArray[np.uint64]:
+    """Hash pairs of strings as xxh3_128(first, NUL, second).
+
+    Args:
+        firsts: Arrow column of n strings or byte strings; nulls count as empty.
+        seconds: the same.
 
     Returns:
         uint64 array of shape (n, 2): the high and the low 64 bits, so that row order equals the
         order of the hex digits.
     """
-    digest = xxhash.xxh3_128_digest
-    joined = b"".join(
-        [digest(first + b"\0" + second) for first, second in zip(firsts, seconds, strict=True)]
-    )
-    return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
+    if len(firsts) != len(seconds):
+        raise ValueError(f"{len(firsts)} and {len(seconds)} strings are no pairs")
+    hashes = np.empty((len(firsts), 2), np.uint64)
+    hash_joined(*string_buffers(firsts), *string_buffers(seconds), hashes)
+    return hashes
 
 
 def hex_to_halves(digits: Iterable[str]) -> npt.NDArray[np.uint64]:
@@ -58,7 +68,8 @@ def hex_to_halves(digits: Iterable[str]) -> npt.NDArray[np.uint64]:
     return np.frombuffer(bytes.fromhex("".join(digits)), ">u8").astype(np.uint64).reshape(-1, 2)
 
 
-def halves_to_hex(halves: npt.NDArray[np.uint64]) -> list[str]:
-    """Turn a uint64 array of shape (n, 2) back into 32-digit hex strings."""
-    digits = halves.astype(">u8").tobytes().hex()
-    return [digits[i : i + 32] for i in range(0, len(digits), 32)]
+def halves_to_hex(halves: npt.NDArray[np.uint64]) -> pa.StringArray:
+    """Turn a uint64 array of shape (n, 2) back into an Arrow column of 32-digit hex strings."""
+    digits = halves.astype(">u8").tobytes().hex().encode()
+    offsets = np.arange(0, 32 * len(halves) + 1, 32, dtype=np.int32)
+    return pa.StringArray.from_buffers(len(halves), pa.py_buffer(offsets), pa.py_buffer(digits))

@@ -45,10 +45,10 @@ def critical_t(
     Raises:
         InvalidInputError: a matched entry has no count, or seed, round, epoch are out of range.
     """
-    hit_counts = _hit_counts(matches, counts)
+    _require_counts(matches, counts)
     u = coins(coin_keys, seed, round, epoch)
     out = np.empty(len(matches), np.float64)
-    _critical(matches.row_offsets, hit_counts, u, out)
+    _critical(matches.row_offsets, matches.entry_ids, counts, u, _room(matches), out)
     return out
 
 
@@ -57,19 +57,40 @@ def keep_probability(
 ) -> npt.NDArray[np.float64]:
     """Return q(t) = 1 - Π (1 - min(1, t / c_e)) of each pair; 0 for a pair without hits."""
     out = np.empty(len(matches), np.float64)
-    _keep_probability(matches.row_offsets, _hit_counts(matches, counts), t, out)
+    _require_counts(matches, counts)
+    _keep_probability(matches.row_offsets, matches.entry_ids, counts, t, _room(matches), out)
     return out
 
 
-def _hit_counts(matches: Matches, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def _require_counts(matches: Matches, counts: npt.NDArray[np.int64]) -> None:
     highest = int(matches.entry_ids.max(initial=0))
     if len(matches.entry_ids) and highest >= len(counts):
         raise InvalidInputError(f"entry {highest} is matched but there are {len(counts)} counts")
-    hit_counts = counts[matches.entry_ids].astype(np.float64)
-    if len(hit_counts) and hit_counts.min() < 1:
-        entry = int(matches.entry_ids[int(hit_counts.argmin())])
+    entry = _first_uncounted(matches.entry_ids, counts)
+    if entry >= 0:
         raise InvalidInputError(f"entry {entry} is matched but its count is {counts[entry]}")
-    return hit_counts
+
+
+def _room(matches: Matches) -> npt.NDArray[np.float64]:
+    """Return room for the counts of one pair's hits."""
+    return np.empty(matches.hits_per_text.max(initial=0), np.float64)
+
+
+@njit(nogil=True, cache=True)
+def _first_uncounted(entry_ids, counts):  # type: ignore[no-untyped-def] # pragma: no cover
+    for entry in entry_ids:
+        if counts[np.uint64(entry)] < 1:
+            return np.int64(entry)
+    return np.int64(-1)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _counts_of(row, offsets, entry_ids, counts, room):  # type: ignore[no-untyped-def] # pragma: no cover
+    """Return the counts of a pair's hits, in `room`."""
+    first, size = offsets[row], offsets[row + 1] - offsets[row]
+    for place in range(size):
+        room[place] = counts[np.uint64(entry_ids[first + place])]
+    return room[:size]
 
 
 @njit(nogil=True, cache=True)
@@ -107,11 +128,11 @@ def _newton(counts, keep):  # type: ignore[no-untyped-def] # pragma: no cover - 
 
 
 @njit(nogil=True, cache=True)
-def _critical(offsets, hit_counts, u, out):  # type: ignore[no-untyped-def] # pragma: no cover
+def _critical(offsets, entry_ids, all_counts, u, room, out):  # type: ignore[no-untyped-def] # pragma: no cover
     as_float = np.empty(1, np.float64)
     as_bits = as_float.view(np.int64)  # positive floats are ordered as their bits
     for row in range(out.size):
-        counts = hit_counts[offsets[row] : offsets[row + 1]]
+        counts = _counts_of(row, offsets, entry_ids, all_counts, room)
         if counts.size == 0:
             out[row] = np.inf
             continue
@@ -143,6 +164,6 @@ def _critical(offsets, hit_counts, u, out):  # type: ignore[no-untyped-def] # pr
 
 
 @njit(nogil=True, cache=True)
-def _keep_probability(offsets, hit_counts, t, out):  # type: ignore[no-untyped-def] # pragma: no cover
+def _keep_probability(offsets, entry_ids, counts, t, room, out):  # type: ignore[no-untyped-def] # pragma: no cover
     for row in range(out.size):
-        out[row] = 1.0 - _miss(hit_counts[offsets[row] : offsets[row + 1]], t)
+        out[row] = 1.0 - _miss(_counts_of(row, offsets, entry_ids, counts, room), t)

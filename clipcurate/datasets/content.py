@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from clipcurate.datasets.extras import plain
+from clipcurate.kernels.buffers import string_buffers
 
 _INTEGERS = {
     pa.bool_(): pa.int8(),
@@ -72,15 +73,20 @@ def _update(state: Any, array: Any) -> None:
         state.update(_lengths(pc.list_value_length(array)))
         _update(state, array.flatten())
     elif _is_text(kind) or _is_binary(kind):
-        values = array.cast(pa.large_binary()).fill_null(b"").to_pylist()
-        state.update(np.fromiter(map(len, values), "<i8", len(values)).tobytes())
-        state.update(b"".join(values))
+        _update_strings(state, array)
     elif not pa.types.is_null(kind):
         plain = array.cast(_INTEGERS[kind]) if kind in _INTEGERS else array
         values = plain.drop_null().to_numpy(zero_copy_only=False)
         if values.dtype == object:  # decimals and intervals
             values = np.frombuffer("\0".join(map(repr, values)).encode(), np.uint8)
         state.update(values.tobytes())
+
+
+def _update_strings(state: Any, values: Any) -> None:
+    """Feed lengths and bytes of strings."""
+    data, bounds = string_buffers(values)
+    state.update(np.diff(bounds).astype("<i8").tobytes())
+    state.update(data[bounds[0] : bounds[-1]].data)
 
 
 def _lengths(lengths: Any) -> bytes:

@@ -21,6 +21,8 @@ from clipcurate.matching import Matches
 from clipcurate.pools import PAIR_SCHEMA, Slice, extra_columns, read_slice
 
 ROW_GROUP = 1 << 16
+_CODED = ["shard", "language", "status", "reason"]
+"""Columns of few values. Dictionaries of the others would only take time and room."""
 
 
 class Status(IntEnum):
@@ -128,13 +130,17 @@ class MatchIndex:
         extras = extras_to_hex(self.extras)
         table = pa.table(columns).replace_schema_metadata({"extras": extras})
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd", row_group_size=ROW_GROUP)
+        pq.write_table(
+            table, buffer, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=_CODED
+        )
         return buffer.getvalue()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "MatchIndex":
         """Read what `to_bytes` wrote."""
-        table = pq.read_table(io.BytesIO(content)).combine_chunks()
+        coded = ["language", "reason"]
+        table = pq.read_table(io.BytesIO(content), read_dictionary=coded)
+        table = table.unify_dictionaries().combine_chunks()
         get = {name: table[name] for name in table.column_names}
         return cls(
             shard=get["shard"].to_numpy(),
@@ -223,16 +229,14 @@ def pair_keys(pairs: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.u
     """
     present = pairs["text"].is_valid().to_numpy()
     used = pairs.filter(pa.array(present)) if not present.all() else pairs
-    texts = used["text"].cast(pa.large_binary()).to_pylist()
-    keys = used["key"].cast(pa.large_binary()).to_pylist()
-    computed = hash_pairs(keys, texts)
+    computed = hash_pairs(used["key"], used["text"])
     own = used["uid"].is_valid().to_numpy()
     if own.any():
         computed[own] = hex_to_halves(used["uid"].drop_null().to_pylist())
-    names = [name.encode() for name in halves_to_hex(computed)]
     uids = np.zeros((pairs.num_rows, 2), np.uint64)
     coin_keys = np.zeros((pairs.num_rows, 2), np.uint64)
-    uids[present], coin_keys[present] = computed, hash_pairs(names, texts)
+    uids[present] = computed
+    coin_keys[present] = hash_pairs(halves_to_hex(computed), used["text"])
     return uids, coin_keys
 
 
@@ -264,8 +268,12 @@ def from_lists(column: pa.ChunkedArray) -> Matches:
 
 
 def _coded(strings: npt.NDArray[np.str_]) -> pa.DictionaryArray:
-    return pa.array(strings.tolist(), pa.string()).dictionary_encode()
+    return pa.array(strings, pa.string()).dictionary_encode()
 
 
 def _decoded(column: pa.ChunkedArray) -> npt.NDArray[np.str_]:
-    return np.array(column.to_pylist(), np.str_)
+    if not len(column):
+        return np.zeros(0, np.str_)
+    coded = column.chunk(0)
+    names: npt.NDArray[np.str_] = np.array(coded.dictionary.to_pylist(), np.str_)
+    return np.take(names, coded.indices.to_numpy())

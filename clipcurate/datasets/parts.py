@@ -23,6 +23,8 @@ from clipcurate.hashing import halves_to_hex
 from clipcurate.pools import read_slice
 
 ROW_GROUP = 1 << 16
+_MANY_VALUES = {"uid", "url", "text", "entry_ids", "critical_t"}
+"""Columns for which a dictionary would only take time and room."""
 IMAGE_COLUMNS = ("image", "image_ext")
 LoadTask = Callable[[int], Scored]
 """Returns a match task's index and scores."""
@@ -136,8 +138,8 @@ def _batch(
 ) -> KeptBatch:
     index = scored.index
     ours = {
-        "uid": pa.array(halves_to_hex(index.uids[positions]), pa.string()),
-        "metadata_lang": pa.array(index.language[positions].tolist(), pa.string()),
+        "uid": halves_to_hex(index.uids[positions]),
+        "metadata_lang": pa.array(index.language[positions], pa.string()),
         "entry_ids": to_lists(index.matches.take(positions)),
         "critical_t": pa.array(scored.critical[positions]),
     }
@@ -168,7 +170,8 @@ def write_pairs(batches: Iterable[KeptBatch], schema: pa.Schema, path: Path) -> 
     """
     tables = [batch.pairs for batch in batches]
     table = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
-    pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
+    coded = [name for name in schema.names if name not in _MANY_VALUES]
+    pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=coded)
     return table.num_rows, content_hash(table)
 
 

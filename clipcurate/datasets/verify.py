@@ -199,8 +199,7 @@ def _first_false(holds: npt.NDArray[np.bool_], message: str, rows: npt.NDArray[n
 
 
 def _coin_keys(table: pa.Table) -> npt.NDArray[np.uint64]:
-    texts = table["text"].cast(pa.large_binary()).to_pylist()
-    return hash_pairs([uid.encode() for uid in table["uid"].to_pylist()], texts)
+    return hash_pairs(table["uid"], table["text"])
 
 
 def _check_drops(
@@ -224,7 +223,7 @@ def _check_drops(
         scored = Scored(index, score(index, frozen, request.seed, request.round))
         kept = kept_mask(request.kind, cuts, scored)
         totals += totals_of(index, kept)
-        keys = halves_to_hex(index.coin_keys[kept])
+        keys = halves_to_hex(index.coin_keys[kept]).to_pylist()
         same = [a == b for a, b in zip(keys, kept_keys, strict=False)]
         check(all(same) and len(same) == kept.sum(), f"task {number}: other pairs are kept")
     check(next(kept_keys, None) is None, "the dataset holds pairs that the pool does not")
@@ -236,7 +235,7 @@ def _check_drops(
 def _kept_keys(url: str, manifest: Manifest) -> Iterator[str]:
     """Yield the coin keys of the rows: they stand for uid and text."""
     for table in manifests.read_pairs(url, manifest, ["uid", "text"]):
-        yield from halves_to_hex(_coin_keys(table))
+        yield from halves_to_hex(_coin_keys(table)).to_pylist()
 
 
 def _pool_again(

@@ -9,11 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from clipcurate.errors import InvalidInputError
+from clipcurate.kernels.buffers import string_buffers
 from clipcurate.matching import tables_file
 from clipcurate.matching.aho_corasick import AhoCorasick
 from clipcurate.matching.matches import Matches
 from clipcurate.matching.rules import RULES, Rule
-from clipcurate.matching.token_trie import TokenTrie, string_buffers
+from clipcurate.matching.token_trie import TokenTrie
 from clipcurate.metadata import Metadata
 
 Arrays = Mapping[str, npt.NDArray[Any]]

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from clipcurate.errors import InvalidInputError
+from clipcurate.kernels.buffers import Bytes, Offsets, string_buffers
 from clipcurate.matching.kernels.building import (
     CHILD_SIZE,
     WORD_SIZE,
@@ -30,9 +30,6 @@ from clipcurate.matching.kernels.splitting import PADDING, Tokens, split_entries
 from clipcurate.matching.kernels.walking import Tables, match_texts
 from clipcurate.matching.matches import Matches
 from clipcurate.matching.rules import Rule
-
-Bytes = npt.NDArray[np.uint8]
-Offsets = npt.NDArray[np.int64]
 
 _LOAD = 0.8
 """Share of a table's slots that are used: fuller takes longer to build."""
@@ -98,8 +95,7 @@ def _readable_pieces(texts: pa.Array) -> Iterator[tuple[Bytes, Offsets]]:
     """Yield the texts as bytes and offsets, with PADDING bytes readable after each piece."""
     if pa.types.is_dictionary(texts.type):
         texts = texts.dictionary_decode()
-    texts = texts.cast(pa.large_string())
-    data, offsets = string_buffers(pc.fill_null(texts, "") if texts.null_count else texts)
+    data, offsets = string_buffers(texts)
     safe = int(np.searchsorted(offsets[1:], len(data) - PADDING, "right"))
     yield data, offsets[: safe + 1]
     tail = np.pad(data[offsets[safe] : offsets[-1]], (0, PADDING))
@@ -116,15 +112,6 @@ def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = array.reshape(-1).view()
     view.flags.writeable = False
     return view
-
-
-def string_buffers(column: pa.LargeStringArray) -> tuple[Bytes, Offsets]:
-    """Return a column's bytes and its offsets into them, shape (n + 1,)."""
-    _, offsets, data = column.buffers()
-    if not len(column):
-        return np.frombuffer(b"", np.uint8), np.frombuffer(bytes(8), np.int64)
-    bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
-    return np.frombuffer(data or b"", np.uint8), bounds
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from clipcurate.matching.kernels.compiling import inlined, kernel
+from clipcurate.kernels.compiling import inlined, kernel
 from clipcurate.matching.kernels.hashing import (
     INLINE,
     ONE,

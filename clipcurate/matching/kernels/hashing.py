@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from clipcurate.matching.kernels.compiling import inlined, kernel
-from clipcurate.matching.kernels.machine import load8, multiply_fold, multiply_high
+from clipcurate.kernels.compiling import inlined, kernel
+from clipcurate.kernels.machine import load8, multiply_fold, multiply_high
 
 ONE = np.uint64(1)
 _K0, _K1, _K2, _K3 = (

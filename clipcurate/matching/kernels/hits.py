@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from clipcurate.matching.kernels.compiling import kernel
+from clipcurate.kernels.compiling import kernel
 
 
 @kernel

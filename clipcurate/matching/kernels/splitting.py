@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from clipcurate.matching.kernels.compiling import inlined, kernel
-from clipcurate.matching.kernels.machine import byte_mask, lowest_bit
+from clipcurate.kernels.compiling import inlined, kernel
+from clipcurate.kernels.machine import byte_mask, lowest_bit
 
 Numbers = npt.NDArray[np.uint64]
 

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from clipcurate.kernels.compiling import inlined, kernel
+from clipcurate.kernels.machine import count_bits, equal16, less16, prefetch
 from clipcurate.matching.kernels.building import (
     CHILD_SIZE,
     CONTINUES,
@@ -21,7 +23,6 @@ from clipcurate.matching.kernels.building import (
     child_key,
     same_bytes,
 )
-from clipcurate.matching.kernels.compiling import inlined, kernel
 from clipcurate.matching.kernels.hashing import (
     INLINE,
     NO_WORD,
@@ -32,7 +33,6 @@ from clipcurate.matching.kernels.hashing import (
     slot_of,
     word_hash,
 )
-from clipcurate.matching.kernels.machine import count_bits, equal16, less16, prefetch
 from clipcurate.matching.kernels.splitting import (
     BREAK,
     SLACK,

@@ -203,7 +203,7 @@ def swapped(counts: Any, keeps: bool) -> Callable[[pa.Table], pa.Table]:
             matches = Matcher.build(["dog", "cat", "a", "red dog"]).match(pa.array([text]))
             uid = table["uid"][0].as_py()
             (critical,) = critical_t(
-                matches, counts, hash_pairs([uid.encode()], [text.encode()]), 7
+                matches, counts, hash_pairs(pa.array([uid]), pa.array([text])), 7
             )
             if (critical <= 4.0) == keeps:
                 break

@@ -1,18 +1,19 @@
-"""The decorator of all kernels here.
+"""The decorator of all kernels.
 
 numba compiles what a function calls into it, but takes its cached code for fresh as long as the
-file that defines the function is unchanged. So the kernels' stamp is a hash of all their files.
+file that defines the function is unchanged. So the kernels' stamp is a hash of all files that hold
+kernels.
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from numba import njit
 
-from clipcurate.hashing import hash_bytes
-
-_STAMP = hash_bytes(*(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))))
+_FILES = sorted(Path(__file__).parents[1].glob("**/kernels/*.py"))
+_STAMP = hashlib.sha256(b"".join(file.read_bytes() for file in _FILES)).hexdigest()
 
 
 def kernel(function: Callable[..., Any]) -> Any:
