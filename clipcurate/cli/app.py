@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from clipcurate.cli import inspecting, run, runs
+from clipcurate.cli import inspecting, recounting, run, runs
 from clipcurate.errors import ClipcurateError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command(name="runs")(runs.list_runs)
 app.command()(runs.watch)
 app.command()(runs.cancel)
 app.command()(runs.retry)
+app.command()(recounting.recount)
 app.command()(inspecting.match)
 app.command()(inspecting.plan)
 app.command()(inspecting.verify)

@@ -124,7 +124,7 @@ def list_runs(server: opt.Server = opt.DEFAULT_SERVER) -> None:
 def watch(run_id: RunId, server: opt.Server = opt.DEFAULT_SERVER) -> None:
     """Show a run's progress until it has ended; exit status 0 if it is done."""
     with LedgerClient(server, SecuritySettings()) as ledger:
-        run = follow(ledger.watch_run(_full_id(ledger, run_id)), console)
+        run = follow(ledger.watch_run(full_id(ledger, run_id)), console)
     show_outcome(run, console)
     raise typer.Exit(run.state != pb.RUN_STATE_DONE)
 
@@ -132,7 +132,7 @@ def watch(run_id: RunId, server: opt.Server = opt.DEFAULT_SERVER) -> None:
 def cancel(run_id: RunId, server: opt.Server = opt.DEFAULT_SERVER) -> None:
     """Stop a run; `retry` brings it back."""
     with LedgerClient(server, SecuritySettings()) as ledger:
-        run = ledger.cancel_run(_full_id(ledger, run_id))
+        run = ledger.cancel_run(full_id(ledger, run_id))
     say(console, f"{run.run_id} is {_state_name(run)}")
 
 
@@ -149,7 +149,7 @@ def retry(
     """Put a run's blocked tasks back to work, or accept that their inputs are unreadable."""
     with LedgerClient(server, SecuritySettings()) as ledger:
         run = ledger.retry_run(
-            _full_id(ledger, run_id),
+            full_id(ledger, run_id),
             accept_quarantine=accept_quarantine,
             include_quarantined=include_quarantined,
         )
@@ -157,7 +157,7 @@ def retry(
     say(console, f"{run.run_id} is {_state_name(run)}")
 
 
-def _full_id(ledger: LedgerClient, beginning: str) -> str:
+def full_id(ledger: LedgerClient, beginning: str) -> str:
     """Complete the beginning of a run id; leave it as it is where that is not clear."""
     found = [run.run_id for run in ledger.list_runs() if run.run_id.startswith(beginning)]
     return found[0] if len(found) == 1 else beginning

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from clipcurate import storage
 from clipcurate.datasets import snapshot
 from clipcurate.datasets.match_index import MatchIndex
+from clipcurate.datasets.recount import recount
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.errors import InvalidInputError, NotFoundError
 from clipcurate.hashing import canonical_json
@@ -121,10 +120,7 @@ class FrozenRun:
     def recount(self) -> dict[str, Any]:
         """Return the counts as the match indexes have them."""
         sizes = {name: len(self.metadata(name).entries) for name in self.record.metadata}
-        counts = {name: np.zeros(size, np.int64) for name, size in sizes.items()}
-        for index in self.indexes():
-            index.add_to(counts)
-        return counts
+        return recount(sizes, self.indexes())
 
     def _read(self, stored: StoredObject) -> bytes:
         return storage.read_object(storage.join(self.folder, stored.name), stored.hash)

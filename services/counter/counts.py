@@ -49,31 +49,60 @@ class CountStore:
 
     def wrong_marks(
         self, run_id: str, language: str, size: int, counted: npt.NDArray[np.int64]
-    ) -> int:
-        """Return how many (task, range) marks are missing or belong to no counted task."""
-        expected = np.zeros(int(counted.max(initial=-1)) + 1, np.uint8)
-        expected[counted] = 1
-        found = dict(self._values(run_id, language, size, "marks"))
-        ranges = range(0, size, RANGE)
-        return sum(_difference(expected, found.get(first, b"")) for first in ranges)
+    ) -> tuple[int, int]:
+        """Return how many (task, range) marks are wrong, and how many of them are early.
+
+        Wrong marks are missing, or of a task that is not counted; those are early.
+        """
+        expected = _bits(counted)
+        marks = dict(self._values(run_id, language, size, "marks"))
+        found = [_apart(expected, marks.get(first, b"")) for first in range(0, size, RANGE)]
+        early = sum(early for _, early in found)
+        return sum(missing for missing, _ in found) + early, early
 
     def replace(
         self,
         run_id: str,
         counts: Mapping[str, npt.NDArray[np.int64]],
         counted: npt.NDArray[np.int64],
-    ) -> None:
-        """Put other counts in place of Redis's, and mark exactly the counted tasks."""
-        marks = np.zeros(int(counted.max(initial=-1)) + 1, np.uint8)
-        marks[counted] = 1
-        packed_marks = np.packbits(marks).tobytes()
-        pipe = self._store.redis.pipeline(transaction=True)
-        for language, array in counts.items():
-            for first in range(0, len(array), RANGE):
-                counts_key, marks_key = self._keys(run_id, language, first)
-                pipe.set(counts_key, array[first : first + RANGE].astype(">i8").tobytes())
-                pipe.set(marks_key, packed_marks)
-        pipe.execute()
+        *,
+        settled: bool,
+    ) -> int:
+        """Put other counts in place of Redis's, with the marks of exactly the counted tasks.
+
+        Range by range, each in one step, so that tasks may be counted meanwhile: a range that was
+        added to since its marks were read is left as it is, and unless the run is `settled` (no
+        task can be counted any more) also one with marks of tasks that are not counted.
+
+        Returns:
+            How many ranges were left as they are.
+        """
+        return sum(
+            self._replace(run_id, language, array, counted, settled)
+            for language, array in counts.items()
+        )
+
+    def _replace(
+        self,
+        run_id: str,
+        language: str,
+        counts: npt.NDArray[np.int64],
+        counted: npt.NDArray[np.int64],
+        settled: bool,
+    ) -> int:
+        expected, left = _bits(counted), 0
+        packed = np.packbits(expected).tobytes()
+        marks = dict(self._values(run_id, language, len(counts), "marks"))
+        pipe = self._store.redis.pipeline(transaction=False)
+        for first in range(0, len(counts), RANGE):
+            found = marks.get(first, b"")
+            if not settled and _apart(expected, found)[1]:
+                left += 1
+                continue
+            value = counts[first : first + RANGE].astype(">i8").tobytes()
+            keys = self._keys(run_id, language, first)
+            self._store.scripts["replace"](keys=keys, args=[found, value, packed], client=pipe)
+        return left + sum(1 for replaced in pipe.execute() if not replaced)
 
     def _keys(self, run_id: str, language: str, first: int) -> list[str]:
         prefix, number = run_prefix(run_id), first // RANGE
@@ -100,11 +129,17 @@ def _by_range(
         yield int(first), ids[part], counts[part]
 
 
-def _difference(expected: npt.NDArray[np.uint8], marks: bytes) -> int:
+def _bits(counted: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Return one 0 or 1 per task, up to the last counted one."""
+    bits = np.zeros(int(counted.max(initial=-1)) + 1, np.uint8)
+    bits[counted] = 1
+    return bits
+
+
+def _apart(expected: npt.NDArray[np.uint8], marks: bytes) -> tuple[int, int]:
+    """Return how many marks are missing, and how many are of tasks that are not expected."""
     found = np.unpackbits(np.frombuffer(marks, np.uint8))
     length = max(len(expected), len(found))
-    return int(
-        (
-            np.pad(expected, (0, length - len(expected))) != np.pad(found, (0, length - len(found)))
-        ).sum()
-    )
+    wanted = np.pad(expected, (0, length - len(expected)))
+    found = np.pad(found, (0, length - len(found)))
+    return int((wanted > found).sum()), int((found > wanted).sum())

@@ -7,8 +7,8 @@ from typing import TypeVar
 import grpc
 import numpy as np
 
-from clipcurate.errors import InvalidInputError, UnavailableError
-from clipcurate.rpc.clients import dense_chunks
+from clipcurate.errors import ConflictError, InvalidInputError, UnavailableError
+from clipcurate.rpc.clients import dense_chunks, hash_of_tasks
 from clipcurate.rpc.v1 import (
     counter_pb2,
     counter_pb2_grpc,
@@ -17,7 +17,7 @@ from clipcurate.rpc.v1 import (
 )
 from services.counter.counts import CountStore, Sparse
 from services.counter.ledger import Ledger
-from services.counter.stages import StageKey
+from services.counter.stages import StageKey, is_finished
 
 WATCH_SECONDS = 1.0
 SHORTEST_WATCH_SECONDS = 0.05
@@ -167,16 +167,20 @@ class CounterService(counter_pb2_grpc.CounterServicer):
         sizes = self._sizes(run_id)
         counted, hits = self._ledger.counted_tasks(run_id)
         counts = {name: self._counts.read(run_id, name, size) for name, size in sizes.items()}
-        checks = [
-            counter_pb2.CountsCheck(
+        checks = []
+        for name, size in sizes.items():
+            wrong, early = self._counts.wrong_marks(run_id, name, size, counted)
+            check = counter_pb2.CountsCheck(
                 language=name,
                 sum_counts=int(counts[name].sum()),
                 sum_hits=hits.get(name, 0),
-                wrong_marks=self._counts.wrong_marks(run_id, name, size, counted),
+                wrong_marks=wrong,
+                early_marks=early,
             )
-            for name, size in sizes.items()
-        ]
-        header = counter_pb2.GetCountsHeader(checks=checks, counted_tasks=len(counted))
+            checks.append(check)
+        header = counter_pb2.GetCountsHeader(
+            checks=checks, counted_tasks=len(counted), counted_hash=hash_of_tasks(counted)
+        )
         yield counter_pb2.GetCountsResponse(header=header)
         for name, array in counts.items():
             for chunk in dense_chunks(name, array):
@@ -187,21 +191,35 @@ class CounterService(counter_pb2_grpc.CounterServicer):
         request_iterator: Iterator[counter_pb2.ReplaceCountsRequest],
         context: grpc.ServicerContext,
     ) -> counter_pb2.ReplaceCountsResponse:
-        lease = _first(request_iterator).header.lease
-        if lease.task.stage != ledger_pb2.STAGE_FREEZE:
-            raise InvalidInputError("counts are replaced under the lease of the FREEZE task only")
+        header = _first(request_iterator).header
+        run_id = header.run_id
         parts: dict[str, list[bytes]] = {}
         for message in request_iterator:
             parts.setdefault(message.counts.language, []).append(message.counts.counts)
         counts = {k: np.frombuffer(b"".join(v), "<i8").astype(np.int64) for k, v in parts.items()}
-        run_id = lease.task.run_id
-        sizes = self._sizes(run_id)
-        if {name: len(array) for name, array in counts.items()} != sizes:
+        if {name: len(array) for name, array in counts.items()} != self._sizes(run_id):
             raise InvalidInputError("the replacement does not cover exactly the run's metadata")
-        self._ledger.renew(lease)
+        self._require_replaceable(header)
+        settled = self._is_finished(run_id, ledger_pb2.STAGE_MATCH)
         counted, _ = self._ledger.counted_tasks(run_id)
-        self._counts.replace(run_id, counts, counted)
-        return counter_pb2.ReplaceCountsResponse()
+        if hash_of_tasks(counted) != header.counted_hash:
+            raise ConflictError(f"run {run_id}: other tasks are counted by now; recount again")
+        left = self._counts.replace(run_id, counts, counted, settled=settled)
+        return counter_pb2.ReplaceCountsResponse(ranges_left=left)
+
+    def _require_replaceable(self, header: counter_pb2.ReplaceCountsHeader) -> None:
+        """Let pass who freezes the counts, and an operator before they are frozen."""
+        task = header.lease.task
+        if not header.HasField("lease"):
+            if self._is_finished(header.run_id, ledger_pb2.STAGE_FREEZE):
+                raise ConflictError(f"run {header.run_id}: its counts are frozen and stay so")
+        elif (task.stage, task.run_id) != (ledger_pb2.STAGE_FREEZE, header.run_id):
+            raise InvalidInputError("counts are replaced under the lease of the FREEZE task only")
+        else:
+            self._ledger.renew(header.lease)
+
+    def _is_finished(self, run_id: str, stage: ledger_pb2.Stage.ValueType) -> bool:
+        return is_finished(self._ledger.tallies(run_id), StageKey(stage))
 
     def _sizes(self, run_id: str) -> dict[str, int]:
         return {m.language: m.num_entries for m in self._ledger.spec(run_id).metadata}

@@ -71,9 +71,9 @@ def due_stages(
     """
     match, freeze = StageKey(pb.STAGE_MATCH), StageKey(pb.STAGE_FREEZE)
     yield match, spec.num_tasks
-    if _finished(tallies, match):
+    if is_finished(tallies, match):
         yield freeze, 1
-    if not _finished(tallies, freeze):
+    if not is_finished(tallies, freeze):
         return
     for key, emission in emissions.items():
         sizes = {
@@ -86,11 +86,12 @@ def due_stages(
             sizes[pb.STAGE_TRAIN] = 1
         for stage, total in sizes.items():
             yield StageKey(stage, key), total
-            if not _finished(tallies, StageKey(stage, key)):
+            if not is_finished(tallies, StageKey(stage, key)):
                 break
 
 
-def _finished(tallies: Mapping[StageKey, StageTally], key: StageKey) -> bool:
+def is_finished(tallies: Mapping[StageKey, StageTally], key: StageKey) -> bool:
+    """Say whether a stage is open and nothing of it is left to do."""
     return key in tallies and tallies[key].finished
 
 
@@ -117,7 +118,7 @@ def run_state(
         return pb.RUN_STATE_CANCELLED
     ends = [StageKey(pb.STAGE_FREEZE)]
     ends += [StageKey(last_stage(spec), key) for key, spec in emissions.items()]
-    if all(_finished(tallies, end) for end in ends):
+    if all(is_finished(tallies, end) for end in ends):
         return pb.RUN_STATE_DONE
     busy = any(t.ready or t.leased for t in tallies.values())
     if any(t.blocked for t in tallies.values()) and not busy and all(key in tallies for key in due):
@@ -127,7 +128,7 @@ def run_state(
 
 def stability(tallies: Mapping[StageKey, StageTally]) -> pb.Stability.ValueType:
     """Say whether the counts may be frozen."""
-    complete = _finished(tallies, StageKey(pb.STAGE_MATCH))
+    complete = is_finished(tallies, StageKey(pb.STAGE_MATCH))
     return pb.STABILITY_COMPLETE if complete else pb.STABILITY_COUNTING
 
 

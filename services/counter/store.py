@@ -60,7 +60,7 @@ class Store:
         common = (_SCRIPTS / "common.lua").read_text()
         names = ["open_stage", "claim", "renew", "complete", "fail", "release", "resolve"]
         found = {name: common + (_SCRIPTS / f"{name}.lua").read_text() for name in names}
-        found["count"] = (_SCRIPTS / "count.lua").read_text()
+        found |= {name: (_SCRIPTS / f"{name}.lua").read_text() for name in ("count", "replace")}
         return {name: self.redis.register_script(text) for name, text in found.items()}
 
     def call(self, script: str, run_id: str, *args: Any) -> Any:

@@ -90,6 +90,20 @@ class RunFiles:
         if any(record.state not in finished for record in self.match_records):
             raise ConflictError(f"run {self.run.run_id}: match tasks are open again")
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Return the number of entries per metadata language."""
+        return {ref.language: ref.num_entries for ref in self.run.spec.metadata}
+
+    def counted(self) -> list[int]:
+        """Return the numbers of the counted tasks."""
+        return [r.task.index for r in self.match_records if r.state == pb.TASK_STATE_DONE]
+
+    def indexes(self) -> Iterator[MatchIndex]:
+        """Yield the match indexes of the counted tasks in order, each read when it is its turn."""
+        for task in self.counted():
+            yield MatchIndex.from_bytes(read(self.match_records[task].result.match.index))
+
     def quarantined(self) -> list[pb.TaskRecord]:
         """Return the tasks whose rows are unknown."""
         return [r for r in self.match_records if r.state == pb.TASK_STATE_QUARANTINED]

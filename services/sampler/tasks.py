@@ -4,13 +4,10 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from clipcurate import storage
 from clipcurate.datasets import parts, snapshot
@@ -18,8 +15,9 @@ from clipcurate.datasets.emission import EmissionPlan, make_plan, score
 from clipcurate.datasets.manifest import NAME, FileRecord
 from clipcurate.datasets.match_index import MatchIndex, extras_from_hex
 from clipcurate.datasets.publishing import publish_dataset
+from clipcurate.datasets.recount import recount
 from clipcurate.datasets.run_record import PREFIX
-from clipcurate.errors import DatasetError
+from clipcurate.errors import ConflictError, DatasetError
 from clipcurate.hashing import hash_bytes
 from clipcurate.metadata import Metadata
 from clipcurate.rpc.clients import CounterClient, LedgerClient
@@ -30,7 +28,6 @@ from services.sampler.run_files import RunFiles, ScoredTasks, frozen_counts, req
 
 log = logging.getLogger(__name__)
 
-Counts = dict[str, npt.NDArray[np.int64]]
 STAGES = [
     pb.STAGE_PUBLISH,
     pb.STAGE_WRITE,
@@ -67,8 +64,8 @@ class SamplerTasks:
         counts, consistent = live.counts, live.consistent
         if not consistent:
             log.error("counts contradict the ledger; recounting", extra={"run": files.run.run_id})
-            counts = recount(files, assignment)
-            self._counter.replace_counts(assignment.lease, counts)
+            counts = recount(files.sizes, _watched(files.indexes(), assignment))
+            self._replace(assignment.lease, files, counts)
         quarantined = [files.plan.describe_task(r.task.index) for r in files.quarantined()]
         name = snapshot.snapshot_id(files.run.run_id, quarantined, counts)
         folder = files.folder()
@@ -85,6 +82,11 @@ class SamplerTasks:
             record=reference(files.folder(), record),
         )
         return pb.TaskResult(freeze=result)
+
+    def _replace(self, lease: pb.Lease, files: RunFiles, counts: snapshot.Counts) -> None:
+        run_id = files.run.run_id
+        if self._counter.replace_counts(run_id, counts, files.counted(), lease):
+            raise ConflictError(f"run {run_id}: its counts changed while they were replaced")
 
     def _score(self, assignment: Assignment, files: RunFiles) -> pb.TaskResult:
         """Pass 1: the critical t of every pair of one match task."""
@@ -195,14 +197,11 @@ class SamplerTasks:
         }
 
 
-def recount(files: RunFiles, assignment: Assignment) -> Counts:
-    """Add up the counts from the match indexes, the truth behind them."""
-    counts = {ref.language: np.zeros(ref.num_entries, np.int64) for ref in files.run.spec.metadata}
-    for task in range(len(files.match_records)):
-        index = files.index(task) or MatchIndex.empty()
-        index.add_to(counts)
+def _watched(indexes: Iterator[MatchIndex], assignment: Assignment) -> Iterator[MatchIndex]:
+    """Yield match indexes for as long as the lease holds."""
+    for index in indexes:
+        yield index
         assignment.check()
-    return counts
 
 
 def unknown_rows(files: RunFiles) -> list[dict[str, Any]]:

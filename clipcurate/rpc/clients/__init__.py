@@ -1,7 +1,7 @@
 """Typed clients. Every call has a deadline; every failure is one of clipcurate's own errors."""
 
 from clipcurate.rpc.clients.base import Client, open_channel
-from clipcurate.rpc.clients.counter import CounterClient, LiveCounts, dense_chunks
+from clipcurate.rpc.clients.counter import CounterClient, LiveCounts, dense_chunks, hash_of_tasks
 from clipcurate.rpc.clients.ledger import LedgerClient
 from clipcurate.rpc.clients.matcher import MatcherClient
 from clipcurate.rpc.clients.sampler import SamplerClient
@@ -16,5 +16,6 @@ __all__ = [
     "SamplerClient",
     "TrainerClient",
     "dense_chunks",
+    "hash_of_tasks",
     "open_channel",
 ]

@@ -1,11 +1,12 @@
 """Client of the Counter service."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from clipcurate.hashing import hash_bytes
 from clipcurate.rpc.clients.base import BULK_SECONDS, Client
 from clipcurate.rpc.settings import SecuritySettings
 from clipcurate.rpc.v1 import counter_pb2, counter_pb2_grpc, ledger_pb2
@@ -20,6 +21,7 @@ class LiveCounts:
 
     counts: dict[str, npt.NDArray[np.int64]]
     checks: tuple[counter_pb2.CountsCheck, ...]
+    counted_hash: str
 
     @property
     def consistent(self) -> bool:
@@ -68,29 +70,55 @@ class CounterClient(Client):
         stream = self.stream(
             self._stub.GetCounts, counter_pb2.GetCountsRequest(run_id=run_id), BULK_SECONDS
         )
-        checks: tuple[counter_pb2.CountsCheck, ...] = ()
+        header = counter_pb2.GetCountsHeader()
         parts: dict[str, list[npt.NDArray[np.int64]]] = {}
         for message in stream:
             if message.HasField("header"):
-                checks = tuple(message.header.checks)
+                header = message.header
             else:
                 chunk = np.frombuffer(message.counts.counts, "<i8").astype(np.int64)
                 parts.setdefault(message.counts.language, []).append(chunk)
-        return LiveCounts({key: np.concatenate(value) for key, value in parts.items()}, checks)
+        counts = {key: np.concatenate(value) for key, value in parts.items()}
+        return LiveCounts(counts, tuple(header.checks), header.counted_hash)
 
     def replace_counts(
-        self, lease: ledger_pb2.Lease, counts: Mapping[str, npt.NDArray[np.int64]]
-    ) -> None:
-        """Put recounted counts in place of Redis's. Raises LeaseLostError."""
+        self,
+        run_id: str,
+        counts: Mapping[str, npt.NDArray[np.int64]],
+        counted: Sequence[int],
+        lease: ledger_pb2.Lease | None = None,
+    ) -> int:
+        """Put recounted counts in place of Redis's; return how many ranges were left as they are.
+
+        Args:
+            run_id: the run.
+            counts: of the counted tasks' match indexes, per language.
+            counted: the ascending numbers of those tasks.
+            lease: of the run's FREEZE task; None where an operator repairs a run before it.
+
+        Raises:
+            LeaseLostError: the lease is void; nothing changed.
+            ConflictError: other tasks are counted by now, or the run is frozen; nothing changed.
+        """
+        header = counter_pb2.ReplaceCountsHeader(
+            lease=lease, run_id=run_id, counted_hash=hash_of_tasks(counted)
+        )
 
         def messages() -> Iterator[counter_pb2.ReplaceCountsRequest]:
-            header = counter_pb2.ReplaceCountsHeader(lease=lease)
             yield counter_pb2.ReplaceCountsRequest(header=header)
             for language, array in counts.items():
                 for chunk in dense_chunks(language, array):
                     yield counter_pb2.ReplaceCountsRequest(counts=chunk)
 
-        self.call(self._stub.ReplaceCounts, messages(), BULK_SECONDS)
+        response: counter_pb2.ReplaceCountsResponse = self.call(
+            self._stub.ReplaceCounts, messages(), BULK_SECONDS
+        )
+        return response.ranges_left
+
+
+def hash_of_tasks(counted: Sequence[int] | npt.NDArray[np.int64]) -> str:
+    """Return the hash of which tasks are counted, given their ascending numbers."""
+    return hash_bytes(np.asarray(counted, "<i8").tobytes())
 
 
 def dense_chunks(language: str, counts: npt.NDArray[np.int64]) -> Iterator[counter_pb2.DenseCounts]:

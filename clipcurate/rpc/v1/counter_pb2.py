@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from clipcurate.rpc.v1 import ledger_pb2 as clipcurate_dot_v1_dot_ledger__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63lipcurate/v1/counter.proto\x12\rclipcurate.v1\x1a\x1a\x63lipcurate/v1/ledger.proto\"C\n\x0cSparseCounts\x12\x10\n\x08language\x18\x01 \x01(\t\x12\x11\n\tentry_ids\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63ounts\x18\x03 \x01(\x0c\"D\n\x0b\x44\x65nseCounts\x12\x10\n\x08language\x18\x01 \x01(\t\x12\x13\n\x0b\x66irst_entry\x18\x02 \x01(\r\x12\x0e\n\x06\x63ounts\x18\x03 \x01(\x0c\"b\n\x0f\x43ountTaskHeader\x12#\n\x05lease\x18\x01 \x01(\x0b\x32\x14.clipcurate.v1.Lease\x12*\n\x06result\x18\x02 \x01(\x0b\x32\x1a.clipcurate.v1.MatchResult\"~\n\x10\x43ountTaskRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.clipcurate.v1.CountTaskHeaderH\x00\x12-\n\x06\x63ounts\x18\x02 \x01(\x0b\x32\x1b.clipcurate.v1.SparseCountsH\x00\x42\t\n\x07message\"*\n\x11\x43ountTaskResponse\x12\x15\n\rrepeated_adds\x18\x01 \x01(\r\"\"\n\x10GetCountsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"Z\n\x0b\x43ountsCheck\x12\x10\n\x08language\x18\x01 \x01(\t\x12\x12\n\nsum_counts\x18\x02 \x01(\x04\x12\x10\n\x08sum_hits\x18\x03 \x01(\x04\x12\x13\n\x0bwrong_marks\x18\x04 \x01(\x04\"T\n\x0fGetCountsHeader\x12*\n\x06\x63hecks\x18\x01 \x03(\x0b\x32\x1a.clipcurate.v1.CountsCheck\x12\x15\n\rcounted_tasks\x18\x02 \x01(\r\"~\n\x11GetCountsResponse\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.clipcurate.v1.GetCountsHeaderH\x00\x12,\n\x06\x63ounts\x18\x02 \x01(\x0b\x32\x1a.clipcurate.v1.DenseCountsH\x00\x42\t\n\x07message\":\n\x13ReplaceCountsHeader\x12#\n\x05lease\x18\x01 \x01(\x0b\x32\x14.clipcurate.v1.Lease\"\x85\x01\n\x14ReplaceCountsRequest\x12\x34\n\x06header\x18\x01 \x01(\x0b\x32\".clipcurate.v1.ReplaceCountsHeaderH\x00\x12,\n\x06\x63ounts\x18\x02 \x01(\x0b\x32\x1a.clipcurate.v1.DenseCountsH\x00\x42\t\n\x07message\"\x17\n\x15ReplaceCountsResponse2\x8b\x02\n\x07\x43ounter\x12P\n\tCountTask\x12\x1f.clipcurate.v1.CountTaskRequest\x1a .clipcurate.v1.CountTaskResponse(\x01\x12P\n\tGetCounts\x12\x1f.clipcurate.v1.GetCountsRequest\x1a .clipcurate.v1.GetCountsResponse0\x01\x12\\\n\rReplaceCounts\x12#.clipcurate.v1.ReplaceCountsRequest\x1a$.clipcurate.v1.ReplaceCountsResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63lipcurate/v1/counter.proto\x12\rclipcurate.v1\x1a\x1a\x63lipcurate/v1/ledger.proto\"C\n\x0cSparseCounts\x12\x10\n\x08language\x18\x01 \x01(\t\x12\x11\n\tentry_ids\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63ounts\x18\x03 \x01(\x0c\"D\n\x0b\x44\x65nseCounts\x12\x10\n\x08language\x18\x01 \x01(\t\x12\x13\n\x0b\x66irst_entry\x18\x02 \x01(\r\x12\x0e\n\x06\x63ounts\x18\x03 \x01(\x0c\"b\n\x0f\x43ountTaskHeader\x12#\n\x05lease\x18\x01 \x01(\x0b\x32\x14.clipcurate.v1.Lease\x12*\n\x06result\x18\x02 \x01(\x0b\x32\x1a.clipcurate.v1.MatchResult\"~\n\x10\x43ountTaskRequest\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.clipcurate.v1.CountTaskHeaderH\x00\x12-\n\x06\x63ounts\x18\x02 \x01(\x0b\x32\x1b.clipcurate.v1.SparseCountsH\x00\x42\t\n\x07message\"*\n\x11\x43ountTaskResponse\x12\x15\n\rrepeated_adds\x18\x01 \x01(\r\"\"\n\x10GetCountsRequest\x12\x0e\n\x06run_id\x18\x01 \x01(\t\"o\n\x0b\x43ountsCheck\x12\x10\n\x08language\x18\x01 \x01(\t\x12\x12\n\nsum_counts\x18\x02 \x01(\x04\x12\x10\n\x08sum_hits\x18\x03 \x01(\x04\x12\x13\n\x0bwrong_marks\x18\x04 \x01(\x04\x12\x13\n\x0b\x65\x61rly_marks\x18\x05 \x01(\x04\"j\n\x0fGetCountsHeader\x12*\n\x06\x63hecks\x18\x01 \x03(\x0b\x32\x1a.clipcurate.v1.CountsCheck\x12\x15\n\rcounted_tasks\x18\x02 \x01(\r\x12\x14\n\x0c\x63ounted_hash\x18\x03 \x01(\t\"~\n\x11GetCountsResponse\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32\x1e.clipcurate.v1.GetCountsHeaderH\x00\x12,\n\x06\x63ounts\x18\x02 \x01(\x0b\x32\x1a.clipcurate.v1.DenseCountsH\x00\x42\t\n\x07message\"`\n\x13ReplaceCountsHeader\x12#\n\x05lease\x18\x01 \x01(\x0b\x32\x14.clipcurate.v1.Lease\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x14\n\x0c\x63ounted_hash\x18\x03 \x01(\t\"\x85\x01\n\x14ReplaceCountsRequest\x12\x34\n\x06header\x18\x01 \x01(\x0b\x32\".clipcurate.v1.ReplaceCountsHeaderH\x00\x12,\n\x06\x63ounts\x18\x02 \x01(\x0b\x32\x1a.clipcurate.v1.DenseCountsH\x00\x42\t\n\x07message\",\n\x15ReplaceCountsResponse\x12\x13\n\x0branges_left\x18\x01 \x01(\r2\x8b\x02\n\x07\x43ounter\x12P\n\tCountTask\x12\x1f.clipcurate.v1.CountTaskRequest\x1a .clipcurate.v1.CountTaskResponse(\x01\x12P\n\tGetCounts\x12\x1f.clipcurate.v1.GetCountsRequest\x1a .clipcurate.v1.GetCountsResponse0\x01\x12\\\n\rReplaceCounts\x12#.clipcurate.v1.ReplaceCountsRequest\x1a$.clipcurate.v1.ReplaceCountsResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,17 +45,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCOUNTSREQUEST']._serialized_start=485
   _globals['_GETCOUNTSREQUEST']._serialized_end=519
   _globals['_COUNTSCHECK']._serialized_start=521
-  _globals['_COUNTSCHECK']._serialized_end=611
-  _globals['_GETCOUNTSHEADER']._serialized_start=613
-  _globals['_GETCOUNTSHEADER']._serialized_end=697
-  _globals['_GETCOUNTSRESPONSE']._serialized_start=699
-  _globals['_GETCOUNTSRESPONSE']._serialized_end=825
-  _globals['_REPLACECOUNTSHEADER']._serialized_start=827
-  _globals['_REPLACECOUNTSHEADER']._serialized_end=885
-  _globals['_REPLACECOUNTSREQUEST']._serialized_start=888
-  _globals['_REPLACECOUNTSREQUEST']._serialized_end=1021
-  _globals['_REPLACECOUNTSRESPONSE']._serialized_start=1023
-  _globals['_REPLACECOUNTSRESPONSE']._serialized_end=1046
-  _globals['_COUNTER']._serialized_start=1049
-  _globals['_COUNTER']._serialized_end=1316
+  _globals['_COUNTSCHECK']._serialized_end=632
+  _globals['_GETCOUNTSHEADER']._serialized_start=634
+  _globals['_GETCOUNTSHEADER']._serialized_end=740
+  _globals['_GETCOUNTSRESPONSE']._serialized_start=742
+  _globals['_GETCOUNTSRESPONSE']._serialized_end=868
+  _globals['_REPLACECOUNTSHEADER']._serialized_start=870
+  _globals['_REPLACECOUNTSHEADER']._serialized_end=966
+  _globals['_REPLACECOUNTSREQUEST']._serialized_start=969
+  _globals['_REPLACECOUNTSREQUEST']._serialized_end=1102
+  _globals['_REPLACECOUNTSRESPONSE']._serialized_start=1104
+  _globals['_REPLACECOUNTSRESPONSE']._serialized_end=1148
+  _globals['_COUNTER']._serialized_start=1151
+  _globals['_COUNTER']._serialized_end=1418
 # @@protoc_insertion_point(module_scope)

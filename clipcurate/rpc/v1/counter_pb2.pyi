@@ -195,6 +195,7 @@ class CountsCheck(_message.Message):
     SUM_COUNTS_FIELD_NUMBER: _builtins.int
     SUM_HITS_FIELD_NUMBER: _builtins.int
     WRONG_MARKS_FIELD_NUMBER: _builtins.int
+    EARLY_MARKS_FIELD_NUMBER: _builtins.int
     language: _builtins.str
     """Metadata language."""
     sum_counts: _builtins.int
@@ -203,6 +204,10 @@ class CountsCheck(_message.Message):
     """Sum of the counted tasks' hits."""
     wrong_marks: _builtins.int
     """(task, range) marks that are missing or not of a counted task."""
+    early_marks: _builtins.int
+    """Those of them that are of a task that is not counted: while match tasks
+    are open, of one that is being counted at this moment.
+    """
     def __init__(
         self,
         *,
@@ -210,10 +215,11 @@ class CountsCheck(_message.Message):
         sum_counts: _builtins.int = ...,
         sum_hits: _builtins.int = ...,
         wrong_marks: _builtins.int = ...,
+        early_marks: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["language", b"language", "sum_counts", b"sum_counts", "sum_hits", b"sum_hits", "wrong_marks", b"wrong_marks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["early_marks", b"early_marks", "language", b"language", "sum_counts", b"sum_counts", "sum_hits", b"sum_hits", "wrong_marks", b"wrong_marks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -227,8 +233,11 @@ class GetCountsHeader(_message.Message):
 
     CHECKS_FIELD_NUMBER: _builtins.int
     COUNTED_TASKS_FIELD_NUMBER: _builtins.int
+    COUNTED_HASH_FIELD_NUMBER: _builtins.int
     counted_tasks: _builtins.int
     """Tasks counted."""
+    counted_hash: _builtins.str
+    """Hash of which: xxh3-128 of their ascending numbers, little-endian int64."""
     @_builtins.property
     def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___CountsCheck]:
         """One per language. Consistent iff sums agree and no mark is wrong."""
@@ -238,10 +247,11 @@ class GetCountsHeader(_message.Message):
         *,
         checks: _abc.Iterable[Global___CountsCheck] | None = ...,
         counted_tasks: _builtins.int = ...,
+        counted_hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "counted_tasks", b"counted_tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "counted_hash", b"counted_hash", "counted_tasks", b"counted_tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -282,18 +292,28 @@ class ReplaceCountsHeader(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LEASE_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    COUNTED_HASH_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run."""
+    counted_hash: _builtins.str
+    """Of the tasks whose match indexes were added up, as in GetCountsHeader."""
     @_builtins.property
     def lease(self) -> _ledger_pb2.Lease:
-        """Lease of the run's FREEZE task."""
+        """Lease of the run's FREEZE task; absent where an operator repairs a run
+        that is not frozen.
+        """
 
     def __init__(
         self,
         *,
         lease: _ledger_pb2.Lease | None = ...,
+        run_id: _builtins.str = ...,
+        counted_hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted_hash", b"counted_hash", "lease", b"lease", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,12 +353,17 @@ class ReplaceCountsResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    RANGES_LEFT_FIELD_NUMBER: _builtins.int
+    ranges_left: _builtins.int
+    """Ranges left as they are, because tasks were being added to them."""
     def __init__(
         self,
+        *,
+        ranges_left: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ranges_left", b"ranges_left"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -73,8 +73,11 @@ class CounterServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReplaceCounts(self, request_iterator, context):
-        """Replaces the counts by ones rebuilt from the match indexes. The caller
-        holds the lease of the run's FREEZE task.
+        """Replaces the counts by ones rebuilt from the match indexes of the counted
+        tasks. Safe while tasks are counted: a range to which a task that is not
+        counted yet has added, or adds meanwhile, is left as it is. Fails with
+        FAILED_PRECONDITION where the lease is void, with ALREADY_EXISTS where
+        other tasks are counted by now, or where the counts are frozen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

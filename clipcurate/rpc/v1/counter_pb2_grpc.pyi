@@ -45,8 +45,11 @@ class CounterStub:
     GetCounts: _grpc.UnaryStreamMultiCallable[_counter_pb2.GetCountsRequest, _counter_pb2.GetCountsResponse]
     """Streams the live counts: a header with the check, then chunks."""
     ReplaceCounts: _grpc.StreamUnaryMultiCallable[_counter_pb2.ReplaceCountsRequest, _counter_pb2.ReplaceCountsResponse]
-    """Replaces the counts by ones rebuilt from the match indexes. The caller
-    holds the lease of the run's FREEZE task.
+    """Replaces the counts by ones rebuilt from the match indexes of the counted
+    tasks. Safe while tasks are counted: a range to which a task that is not
+    counted yet has added, or adds meanwhile, is left as it is. Fails with
+    FAILED_PRECONDITION where the lease is void, with ALREADY_EXISTS where
+    other tasks are counted by now, or where the counts are frozen.
     """
 
 @_typing.type_check_only
@@ -62,8 +65,11 @@ class CounterAsyncStub(CounterStub):
     GetCounts: _aio.UnaryStreamMultiCallable[_counter_pb2.GetCountsRequest, _counter_pb2.GetCountsResponse]  # type: ignore[assignment]
     """Streams the live counts: a header with the check, then chunks."""
     ReplaceCounts: _aio.StreamUnaryMultiCallable[_counter_pb2.ReplaceCountsRequest, _counter_pb2.ReplaceCountsResponse]  # type: ignore[assignment]
-    """Replaces the counts by ones rebuilt from the match indexes. The caller
-    holds the lease of the run's FREEZE task.
+    """Replaces the counts by ones rebuilt from the match indexes of the counted
+    tasks. Safe while tasks are counted: a range to which a task that is not
+    counted yet has added, or adds meanwhile, is left as it is. Fails with
+    FAILED_PRECONDITION where the lease is void, with ALREADY_EXISTS where
+    other tasks are counted by now, or where the counts are frozen.
     """
 
 class CounterServicer(metaclass=_abc_1.ABCMeta):
@@ -94,8 +100,11 @@ class CounterServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_counter_pb2.ReplaceCountsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_counter_pb2.ReplaceCountsResponse, _abc.Awaitable[_counter_pb2.ReplaceCountsResponse]]:
-        """Replaces the counts by ones rebuilt from the match indexes. The caller
-        holds the lease of the run's FREEZE task.
+        """Replaces the counts by ones rebuilt from the match indexes of the counted
+        tasks. Safe while tasks are counted: a range to which a task that is not
+        counted yet has added, or adds meanwhile, is left as it is. Fails with
+        FAILED_PRECONDITION where the lease is void, with ALREADY_EXISTS where
+        other tasks are counted by now, or where the counts are frozen.
         """
 
 def add_CounterServicer_to_server(servicer: CounterServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
