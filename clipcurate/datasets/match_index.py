@@ -276,4 +276,5 @@ def _decoded(column: pa.ChunkedArray) -> npt.NDArray[np.str_]:
         return np.zeros(0, np.str_)
     coded = column.chunk(0)
     names: npt.NDArray[np.str_] = np.array(coded.dictionary.to_pylist(), np.str_)
-    return np.take(names, coded.indices.to_numpy())
+    strings: npt.NDArray[np.str_] = names[coded.indices.to_numpy()]
+    return strings
