@@ -9,6 +9,11 @@ With 64-bit unsigned arithmetic that wraps around:
 
 where high and low are the halves of the pair's coin key, xxh3_128(uid, NUL, text) with the uid as
 32 lower-case hex digits and the text as UTF-8.
+
+Where one of an image's texts is chosen, it is the one with the smallest d, the first of equal ones:
+
+    s = 0;   for v in (seed, round, epoch, 1): s = mix(s ^ (v + 0x9E3779B97F4A7C15))
+    d = mix(mix(mix(s ^ high) ^ low) ^ text index)
 """
 
 import numpy as np
@@ -38,13 +43,45 @@ def coins(
     Raises:
         InvalidInputError: seed, round or epoch is out of range.
     """
+    state = _state(seed=seed, round=round, epoch=epoch)
+    bits = _mix(_mix(state ^ coin_keys[:, 0]) ^ coin_keys[:, 1])
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def choice_draws(
+    coin_keys: npt.NDArray[np.uint64],
+    text_index: npt.NDArray[np.int32],
+    seed: int,
+    round: int = 0,  # noqa: A002 - the method's own word
+    epoch: int = 0,
+) -> npt.NDArray[np.uint64]:
+    """Return each text's d: of an image's texts, each has the smallest one equally likely.
+
+    Independent of the coins. Texts that an image repeats differ in their index, so each repeat
+    has a draw of its own, as in a list that is chosen from.
+
+    Args:
+        coin_keys: uint64, shape (n, 2), high half first.
+        text_index: which text of its record, shape (n,).
+        seed: as for `coins`.
+        round: as for `coins`.
+        epoch: as for `coins`.
+
+    Raises:
+        InvalidInputError: seed, round or epoch is out of range.
+    """
+    state = _state(seed=seed, round=round, epoch=epoch, purpose=1)
+    pair = _mix(_mix(state ^ coin_keys[:, 0]) ^ coin_keys[:, 1])
+    return _mix(pair ^ text_index.astype(np.uint64))
+
+
+def _state(**values: int) -> npt.NDArray[np.uint64]:
     state = np.zeros(1, np.uint64)
-    for name, value in (("seed", seed), ("round", round), ("epoch", epoch)):
+    for name, value in values.items():
         if not 0 <= value < 1 << 64:
             raise InvalidInputError(f"{name} {value} is not between 0 and 2**64 - 1")
         state = _mix(state ^ (np.array([value], np.uint64) + _GOLDEN))
-    bits = _mix(_mix(state ^ coin_keys[:, 0]) ^ coin_keys[:, 1])
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return state
 
 
 def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -61,7 +61,7 @@ class Cut:
 def histogram(critical: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Count pairs per bin of critical t (shape (65536,)); histograms of parts add up.
 
-    Pairs without hits (inf) are not counted.
+    Pairs that no t keeps (inf) are not counted.
     """
     finite = critical[np.isfinite(critical)]
     bins = (finite.view(np.uint64) >> BIN_SHIFT).astype(np.int64)
@@ -79,12 +79,12 @@ def exact_size_cut(
         parts: (critical t, ranks) of every part; only one bin of it is held in memory.
 
     Raises:
-        InvalidInputError: fewer pairs than `size` have a hit.
+        InvalidInputError: fewer pairs than `size` have a finite critical t.
     """
     total = int(bins.sum())
     if not 1 <= size <= total:
         raise InvalidInputError(
-            f"size {size:,} cannot be had: {total:,} pairs have a hit; ask for 1 to {total:,}"
+            f"size {size:,} cannot be had: {total:,} pairs can be kept; ask for 1 to {total:,}"
         )
     below = np.cumsum(bins)
     target = int(np.searchsorted(below, size))

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from clipcurate.balancing.critical import keep_probability
+from clipcurate.balancing.semantics import SizeLaw
 from clipcurate.balancing.tail import tail_share_of
-from clipcurate.matching import Matches
 
 
 @dataclass(frozen=True)
@@ -18,8 +17,8 @@ class SizeEstimate:
     Attributes:
         t: the threshold.
         tail_share: share of all counts in entries with count < t.
-        expected: mean number of kept pairs over seeds, Σq.
-        deviation: its standard deviation, √Σq(1-q).
+        expected: mean number of kept pairs over seeds; Σq where every pair has its own coin.
+        deviation: its standard deviation; √Σq(1-q) then.
         head_entries, tail_entries: entries with count > t; with 0 < count <= t.
         empty_entries: entries without any count.
         head_count: Σ counts of the head.
@@ -37,13 +36,12 @@ class SizeEstimate:
     slots: float
 
 
-def estimate(counts: npt.NDArray[np.int64], matches: Iterable[Matches], t: float) -> SizeEstimate:
-    """Go through all matches once and add up keep probabilities at t."""
+def estimate(counts: npt.NDArray[np.int64], laws: Iterable[SizeLaw], t: float) -> SizeEstimate:
+    """Add up what the parts of a pool yield at t (`size_law`), and describe the counts at t."""
     expected = variance = 0.0
-    for part in matches:
-        q = keep_probability(part, counts, t)
-        expected += float(q.sum())
-        variance += float((q * (1 - q)).sum())
+    for law in laws:
+        expected += float(law.mean.sum())
+        variance += float(law.variance.sum())
     head = counts > t
     return SizeEstimate(
         t=t,

@@ -15,13 +15,9 @@ from clipcurate import metadata as metadata_files
 from clipcurate.balancing import Cut
 from clipcurate.balancing.sizes import SizeEstimate, estimate, top_entries
 from clipcurate.cli import options as opt
-from clipcurate.datasets.emission import (
-    EmissionRequest,
-    Scored,
-    kept_mask,
-    resolve_cuts,
-    score,
-)
+from clipcurate.datasets.emission import resolve_cuts
+from clipcurate.datasets.outcomes import Scored, kept_mask, law_of_size, score
+from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.run_record import FrozenRun
 from clipcurate.datasets.verify import verify_dataset
 from clipcurate.errors import InvalidInputError
@@ -98,19 +94,22 @@ def plan(
     tail_share: opt.TailShare = None,
     seed: opt.Seed = 0,
     round: opt.Round = 0,  # noqa: A002 - the method's own word
+    semantics: opt.TextSemantics = "pair",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a threshold, size or tail share yields, from frozen counts, before emitting.
 
     `clipcurate run --emit none` counts without emitting anything.
     """
-    request = EmissionRequest("balanced", t, size, tail_share, seed, round)
+    targets = {"t": t, "size": size, "tail_share": tail_share}
+    request = opt.emission_request("balanced", semantics, seed=seed, round=round, **targets)
     frozen = FrozenRun.open(run)
     counts = frozen.counts()
     scored = _Scores(frozen, request)
     cuts = resolve_cuts(request, counts, scored)
     for name, cut in cuts.items():
-        found = estimate(counts[name], (i.in_language(name) for i in frozen.indexes()), cut.t)
+        laws = (law_of_size(i, counts, {name: cut}, request.semantics) for i in frozen.indexes())
+        found = estimate(counts[name], laws, cut.t)
         exact = sum(_kept(name, cut, task) for task in scored)
         if as_json:
             print(json.dumps({"language": name, "seed": seed, "size": exact, **vars(found)}))
@@ -128,7 +127,7 @@ class _Scores:
     def __iter__(self) -> Iterator[Scored]:
         counts = self._frozen.counts()
         for index in self._frozen.indexes():
-            yield Scored(index, score(index, counts, self._request.seed, self._request.round))
+            yield Scored(index, score(index, counts, self._request))
 
 
 def _kept(language: str, cut: Cut, scored: Scored) -> int:

@@ -1,14 +1,14 @@
 """Options that several commands share, and how they become values."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from clipcurate import metadata, storage
 from clipcurate.cli.languages import LanguageRequest
 from clipcurate.cli.submission import RunRequest, TrainRequest
-from clipcurate.datasets.emission import EmissionRequest, Kind
+from clipcurate.datasets.request import EmissionRequest, Kind
 from clipcurate.errors import InvalidInputError
 from clipcurate.languages import load_language_map
 from clipcurate.pools import Columns
@@ -48,6 +48,14 @@ TailShare = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the coins.")]
 Round = Annotated[int, typer.Option("--round", help="How often the pool was balanced before.")]
+TextSemantics = Annotated[
+    str,
+    typer.Option(
+        "--semantics",
+        help="What an image with several texts yields: pair (a coin per text), metaclip2 (one "
+        "text, then its coin), record (all texts if any coin succeeds).",
+    ),
+]
 Emit = Annotated[
     list[str] | None,
     typer.Option("--emit", help="balanced, matched, raw (repeatable), or none to count only."),
@@ -92,10 +100,11 @@ def emission_requests(
     seed: int,
     round: int,  # noqa: A002 - the method's own word
     part_bytes: int,
+    semantics: str,
 ) -> list[EmissionRequest]:
     """Turn options into the datasets wanted. Raises InvalidInputError."""
     kinds = list(dict.fromkeys(emit or ["balanced"]))
-    common = {"seed": seed, "round": round}
+    common: dict[str, Any] = {"seed": seed, "round": round}
     if part_bytes:
         common["part_bytes"] = part_bytes
     if kinds == ["none"]:
@@ -109,10 +118,22 @@ def emission_requests(
             "a balanced dataset needs exactly one of --t, --size and --tail-share; `--emit none` "
             "counts first, then `clipcurate plan` compares"
         )
+    if semantics != "pair" and not {"balanced", "matched"} & {*kinds}:
+        raise InvalidInputError("--semantics goes with --emit balanced or matched")
     return [
-        EmissionRequest(_kind(kind), **(targets if kind == "balanced" else {}), **common)  # type: ignore[arg-type]
+        emission_request(
+            _kind(kind),
+            "pair" if kind == "raw" else semantics,
+            **(targets if kind == "balanced" else {}),
+            **common,
+        )
         for kind in kinds
     ]
+
+
+def emission_request(kind: Kind, semantics: str, **rest: float | int | None) -> EmissionRequest:
+    """Return a request that was put in words. Raises InvalidInputError."""
+    return EmissionRequest(kind, semantics=semantics, **rest)  # type: ignore[arg-type]
 
 
 def _kind(name: str) -> Kind:

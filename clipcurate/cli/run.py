@@ -37,6 +37,7 @@ def run(
     tail_share: opt.TailShare = None,
     seed: opt.Seed = 0,
     round: opt.Round = 0,  # noqa: A002 - the method's own word
+    semantics: opt.TextSemantics = "pair",
     emit: opt.Emit = None,
     rule: opt.Rule = "metaclip1",
     engine: opt.Engine = "token-trie",
@@ -75,7 +76,9 @@ def run(
                 _refuse_unfinished(submission, output)
             _require(pool, metadata)
             columns = Columns(text_column, url_column, key_column, uid_column, lang_column)
-            emissions = opt.emission_requests(emit, t, size, tail_share, seed, round, part_bytes)
+            emissions = opt.emission_requests(
+                emit, t, size, tail_share, seed, round, part_bytes, semantics
+            )
             training = opt.train_request(train, train_set, eval_url)
             say(console, "planning the pool")
             request = opt.run_request(

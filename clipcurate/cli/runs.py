@@ -66,6 +66,7 @@ def submit(
     tail_share: opt.TailShare = None,
     seed: opt.Seed = 0,
     round: opt.Round = 0,  # noqa: A002 - the method's own word
+    semantics: opt.TextSemantics = "pair",
     emit: opt.Emit = None,
     rule: opt.Rule = "metaclip1",
     engine: opt.Engine = "token-trie",
@@ -89,7 +90,7 @@ def submit(
     This machine must see the pool and the output under the same names as the services do.
     """
     columns = Columns(text_column, url_column, key_column, uid_column, lang_column)
-    emissions = opt.emission_requests(emit, t, size, tail_share, seed, round, part_bytes)
+    emissions = opt.emission_requests(emit, t, size, tail_share, seed, round, part_bytes, semantics)
     training = opt.train_request(train, train_set, eval_url)
     request = opt.run_request(
         pool, columns, metadata, dedupe, output, identify_languages, language_map,

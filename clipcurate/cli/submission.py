@@ -8,14 +8,14 @@ from google.protobuf import json_format
 
 from clipcurate import storage
 from clipcurate.cli.languages import LanguageRequest, plan_languages
-from clipcurate.datasets.emission import EmissionRequest
+from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.run_plan import RunPlan
-from clipcurate.errors import InvalidInputError, NotFoundError
+from clipcurate.errors import NotFoundError
 from clipcurate.matching import ENGINES, RULES
 from clipcurate.matching.matcher import require_known
 from clipcurate.metadata import Metadata
 from clipcurate.pools import Columns
-from clipcurate.rpc.kinds import KIND_NUMBERS
+from clipcurate.rpc.kinds import KIND_NUMBERS, SEMANTICS_NUMBERS
 from clipcurate.rpc.references import reference
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
@@ -100,13 +100,14 @@ def prepare(
 
     Raises:
         PoolError: the pool cannot be planned.
-        InvalidInputError: unknown rule or engine; a size of several languages; or languages cannot
-            be told as asked for.
+        InvalidInputError: unknown rule or engine; an emission needs metadata of one language; or
+            languages cannot be told as asked for.
         StorageError: the output cannot be written.
     """
     require_known("rule", request.rule, list(RULES))
     require_known("engine", request.engine, list(ENGINES))
-    _refuse_sizes(request, emissions)
+    for emission in emissions:
+        emission.require_possible(request.metadata)
     languages = plan_languages(request.metadata, request.languages)
     plan = RunPlan.make(request.pool, request.columns, request.task_rows, languages.choice)
     fingerprints = {name: entries.fingerprint for name, entries in request.metadata.items()}
@@ -124,14 +125,6 @@ def prepare(
         order_seed=request.order_seed,
     )
     return Submission(run_id, spec, tuple(emission_spec(e, training) for e in emissions))
-
-
-def _refuse_sizes(request: RunRequest, emissions: Sequence[EmissionRequest]) -> None:
-    """Refuse before all the work what could only fail after it."""
-    if len(request.metadata) > 1 and any(emission.size is not None for emission in emissions):
-        raise InvalidInputError(
-            "an exact size needs metadata of one language; use --t or --tail-share"
-        )
 
 
 def _publish_metadata(language: str, request: RunRequest, folder: str) -> pb.MetadataRef:
@@ -152,6 +145,7 @@ def emission_spec(request: EmissionRequest, training: TrainRequest | None) -> pb
         seed=request.seed,
         round=request.round,
         part_bytes=request.part_bytes,
+        semantics=SEMANTICS_NUMBERS[request.semantics],
     )
     for target in ("t", "size", "tail_share"):
         if (value := getattr(request, target)) is not None:

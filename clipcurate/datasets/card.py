@@ -59,7 +59,9 @@ def dataset_card(
         pairs=sum(file.rows for file in pairs),
         read=plan.totals.pairs,
         totals=totals,
-        cut=f"Cut: {cuts}, seed {plan.request.seed}." if cuts else "No cut.",
+        cut=f"Cut: {cuts}, seed {plan.request.seed}, semantics {plan.request.semantics}."
+        if cuts
+        else "No cut.",
         images=_IMAGES.format(tars=len(images), samples=sum(f.rows for f in images))
         if images
         else "",

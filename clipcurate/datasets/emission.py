@@ -1,172 +1,31 @@
-"""What an emission keeps: its identity, its cut, its totals, and the ranges of its parts."""
+"""The plan of an emission: its cut, its totals, and the ranges of its parts."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from clipcurate.balancing import (
-    Cut,
-    critical_t,
-    exact_size_cut,
-    keep_probability,
-    thresholds,
-    thresholds_for,
-)
+from clipcurate.balancing import Cut, exact_size_cut, thresholds, thresholds_for
 from clipcurate.balancing.cut import histogram
 from clipcurate.datasets.extras import unify_extras
-from clipcurate.datasets.match_index import MatchIndex, Status, extras_to_hex
+from clipcurate.datasets.match_index import extras_to_hex
+from clipcurate.datasets.outcomes import (
+    Scored,
+    Totals,
+    first_kept,
+    kept_mask,
+    law_of_size,
+    totals_of,
+)
+from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.snapshot import Counts
-from clipcurate.errors import InvalidInputError
 from clipcurate.hashing import canonical_json, hash_json
 
-Kind = Literal["raw", "matched", "balanced"]
-KINDS: tuple[Kind, ...] = ("raw", "matched", "balanced")
-FORMAT = 1
-PART_BYTES = 256 << 20
-"""Default size of a part, counted in bytes of pool rows."""
-
-_LIMITS = {"seed": 1 << 64, "round": 1 << 32, "part_bytes": 1 << 63}
 _UNIT = 1 << 30
-_NEVER_EMITTED = (Status.REJECTED, Status.FILTERED, Status.DUPLICATE)
-
-
-@dataclass(frozen=True)
-class EmissionRequest:
-    """What determines a dataset, given a run's snapshot.
-
-    Attributes:
-        kind: raw (every readable pair), matched (at least one hit), balanced.
-        t, size, tail_share: exactly one of them for balanced, none otherwise.
-        seed: of the coins.
-        round: how often the pool was balanced before.
-        part_bytes: bytes of pool rows per part.
-    """
-
-    kind: Kind
-    t: float | None = None
-    size: int | None = None
-    tail_share: float | None = None
-    seed: int = 0
-    round: int = 0
-    part_bytes: int = PART_BYTES
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        targets = [x for x in (self.t, self.size, self.tail_share) if x is not None]
-        if self.kind not in KINDS:
-            raise InvalidInputError(f"unknown kind {self.kind!r}; known: {', '.join(KINDS)}")
-        if len(targets) != (self.kind == "balanced"):
-            raise InvalidInputError(
-                "a balanced emission takes exactly one of t, size and tail share; others take none"
-            )
-        if self.t is not None and not 0 < self.t < float("inf"):
-            raise InvalidInputError(f"t must be positive and finite, not {self.t}")
-        if self.size is not None and not 1 <= self.size < 1 << 63:
-            raise InvalidInputError(f"size must be at least 1 and below 2**63, not {self.size}")
-        if self.tail_share is not None and not 0 < self.tail_share < 1:
-            raise InvalidInputError(f"a tail share lies between 0 and 1, not {self.tail_share}")
-        for name, limit in _LIMITS.items():
-            value = getattr(self, name)
-            if not 0 <= value < limit:
-                raise InvalidInputError(f"{name} {value} is not between 0 and {limit - 1}")
-        if self.part_bytes == 0:
-            raise InvalidInputError("part_bytes must be at least 1")
-
-    def identity(self, run: Mapping[str, Any], snapshot: str) -> dict[str, Any]:
-        """Return what the emission's id is the hash of.
-
-        Args:
-            run: the run's id, rule and metadata fingerprints.
-            snapshot: id of its frozen counts.
-        """
-        t = None if self.t is None else float(self.t).hex()
-        target = {"t": t, "size": self.size, "tail_share": self.tail_share}
-        return {
-            "format": FORMAT,
-            "run": dict(run),
-            "snapshot": snapshot,
-            "kind": self.kind,
-            "target": {name: value for name, value in target.items() if value is not None},
-            "seed": self.seed,
-            "round": self.round,
-            "semantics": "pair",
-            "part_bytes": self.part_bytes,
-        }
-
-
-@dataclass
-class Totals:
-    """The seven outcomes of pairs; they add up to the pairs read."""
-
-    rejected: int = 0
-    filtered: int = 0
-    duplicate: int = 0
-    unmatched: int = 0
-    not_chosen: int = 0
-    dropped: int = 0
-    kept: int = 0
-
-    def __add__(self, other: "Totals") -> "Totals":
-        """Add outcome by outcome."""
-        return Totals(**{name: value + getattr(other, name) for name, value in vars(self).items()})
-
-    @property
-    def pairs(self) -> int:
-        """Pairs read."""
-        return sum(vars(self).values())
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A task's match index with the critical t of its pairs."""
-
-    index: MatchIndex
-    critical: npt.NDArray[np.float64]
-
-
-def score(index: MatchIndex, counts: Counts, seed: int, round: int) -> npt.NDArray[np.float64]:  # noqa: A002
-    """Return the critical t of every pair of an index; inf for a pair without hits."""
-    critical = np.full(len(index), np.inf)
-    for name in index.hits_by_language():
-        mine, matches = index.rows_by_language[name], index.in_language(name)
-        critical[mine] = critical_t(matches, counts[name], index.coin_keys[mine], seed, round)
-    return critical
-
-
-def kept_mask(kind: Kind, cuts: Mapping[str, Cut], scored: Scored) -> npt.NDArray[np.bool_]:
-    """Return which pairs an emission keeps; `cuts` are per metadata language."""
-    index = scored.index
-    if kind == "raw":
-        return ~np.isin(index.status, _NEVER_EMITTED)
-    matched: npt.NDArray[np.bool_] = index.status == Status.MATCHED
-    if kind == "matched":
-        return matched
-    kept = np.zeros(len(index), np.bool_)
-    ranks = index.ranks
-    for name, rows in index.rows_by_language.items():
-        if name in cuts:
-            mine = rows[matched[rows]]
-            kept[mine] = cuts[name].keeps(scored.critical[mine], ranks[mine])
-    return kept
-
-
-def totals_of(index: MatchIndex, kept: npt.NDArray[np.bool_]) -> Totals:
-    """Return the outcomes of an index's pairs."""
-    lost = np.bincount(index.status[~kept], minlength=len(Status)).tolist()
-    return Totals(
-        rejected=lost[Status.REJECTED],
-        filtered=lost[Status.FILTERED],
-        duplicate=lost[Status.DUPLICATE],
-        unmatched=lost[Status.UNMATCHED],
-        not_chosen=lost[Status.NOT_CHOSEN],
-        dropped=lost[Status.MATCHED],
-        kept=int(kept.sum()),
-    )
 
 
 def resolve_cuts(
@@ -180,16 +39,15 @@ def resolve_cuts(
         tasks: the scored tasks; read twice, and only for a target size.
 
     Raises:
-        InvalidInputError: the size cannot be had, or is asked for with several languages.
+        InvalidInputError: the size cannot be had, or the request needs metadata of one language.
     """
+    request.require_possible(counts)
     if request.kind != "balanced":
         return {}
     if request.t is not None:
         return _cuts(thresholds(counts, float(request.t)))
     if request.tail_share is not None:
         return _cuts(thresholds_for(counts, request.tail_share))
-    if len(counts) != 1:
-        raise InvalidInputError("an exact size needs metadata of one language; use t or tail share")
     assert request.size is not None
     bins = sum((histogram(task.critical) for task in tasks), np.zeros(1 << 16, np.int64))
     ranked = ((task.critical, task.index.ranks) for task in tasks)
@@ -208,7 +66,7 @@ class EmissionPlan:
         emission_id, identity: what determines the bytes.
         cuts: per metadata language.
         totals: the seven outcomes.
-        expected, deviation: Σq and √Σq(1-q) at the cut; of the number of kept pairs.
+        expected, deviation: of the number of kept pairs over seeds, at the cut.
         kept_records: kept pool rows per match task, in task order.
         part_records: kept pool rows per part.
         extras: hexadecimal Arrow schema of the pool's other columns.
@@ -280,14 +138,13 @@ def summarize(
     for task in tasks:
         kept = kept_mask(request.kind, cuts, task)
         first = first_kept(task.index, kept)
-        sums.totals += totals_of(task.index, kept)
+        sums.totals += totals_of(task, kept)
         sums.records.append(int(first.sum()))
         sums.nbytes += int(task.index.row_bytes[first].sum())
         sums.extras = unify_extras([sums.extras, task.index.extras])
-        for name in cuts:
-            q = keep_probability(task.index.in_language(name), counts[name], cuts[name].t)
-            sums.expected += _fixed_point(q)
-            sums.variance += _fixed_point(q * (1 - q))
+        law = law_of_size(task.index, counts, cuts, request.semantics)
+        sums.expected += _fixed_point(law.mean)
+        sums.variance += _fixed_point(law.variance)
     if not cuts:
         sums.expected = sums.totals.kept * _UNIT
     return sums
@@ -296,17 +153,6 @@ def summarize(
 def _fixed_point(values: npt.NDArray[np.float64]) -> int:
     """Add up in units of 1/_UNIT, exactly, so that the sum is the same however tasks were cut."""
     return int((values * _UNIT).astype(np.int64).sum())
-
-
-def first_kept(index: MatchIndex, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Return a mask that is true at the first kept pair of every pool row that has one."""
-    positions = np.flatnonzero(kept)
-    rows, shards = index.row[positions], index.shard[positions]
-    first = np.ones(len(positions), np.bool_)
-    first[1:] = (rows[1:] != rows[:-1]) | (shards[1:] != shards[:-1])
-    mask = np.zeros(len(index), np.bool_)
-    mask[positions[first]] = True
-    return mask
 
 
 def part_records(records: int, nbytes: int, part_bytes: int) -> int:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipcurate import storage
-from clipcurate.datasets.emission import Totals
+from clipcurate.datasets.outcomes import Totals
 from clipcurate.errors import ConflictError, DatasetError, NotFoundError
 from clipcurate.hashing import hash_json
 

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipcurate.datasets.content import content_hash
-from clipcurate.datasets.emission import EmissionPlan, Scored, first_kept, kept_mask
+from clipcurate.datasets.emission import EmissionPlan
 from clipcurate.datasets.extras import convert
 from clipcurate.datasets.match_index import extras_from_hex, to_lists
+from clipcurate.datasets.outcomes import Scored, first_kept, kept_mask
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.errors import InputChangedError
 from clipcurate.hashing import halves_to_hex

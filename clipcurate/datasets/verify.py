@@ -9,22 +9,16 @@ import pyarrow as pa
 import xxhash
 
 from clipcurate import storage
-from clipcurate.balancing import Cut, critical_t, tail_share_of
+from clipcurate.balancing import Cut, Groups, Semantics, critical_t, tail_share_of
 from clipcurate.datasets import manifest as manifests
 from clipcurate.datasets import snapshot
 from clipcurate.datasets.content import content_hash
-from clipcurate.datasets.emission import (
-    EmissionRequest,
-    Scored,
-    Totals,
-    kept_mask,
-    resolve_cuts,
-    score,
-    totals_of,
-)
+from clipcurate.datasets.emission import resolve_cuts
 from clipcurate.datasets.manifest import FileRecord, Manifest, read_part
 from clipcurate.datasets.match_index import MatchIndex, from_lists, index_batches
+from clipcurate.datasets.outcomes import Scored, Totals, kept_mask, score, totals_of
 from clipcurate.datasets.publishing import ENTRY_COUNTS, UIDS, counts_name, sorted_uids
+from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.run_record import FrozenRun
 from clipcurate.datasets.snapshot import Counts
 from clipcurate.errors import DatasetError
@@ -88,20 +82,6 @@ def _matchers(entries: Entries, rule: str) -> MatcherFor:
     return matcher_for
 
 
-def _request(manifest: Manifest) -> EmissionRequest:
-    identity = manifest.identity
-    target = dict(identity["target"])
-    if "t" in target:
-        target["t"] = float.fromhex(target["t"])
-    return EmissionRequest(
-        identity["kind"],
-        **target,
-        seed=identity["seed"],
-        round=identity["round"],
-        part_bytes=identity["part_bytes"],
-    )
-
-
 def _check_file(url: str, file: FileRecord) -> None:
     state, size = xxhash.xxh3_128(), 0
     with storage.open_read(storage.join(url, file.name)) as source:
@@ -151,7 +131,7 @@ def _check_identity(manifest: Manifest, counts: Counts, entries: Entries) -> Non
     check(same, "counts or quarantined inputs are not those of the identity's snapshot")
     shares = {n: tail_share_of(counts[n], cut["t"]) for n, cut in manifest.cuts.items()}
     check(shares == manifest.tail_shares, f"the tail shares are {shares}")
-    if (request := _request(manifest)).size is None:
+    if (request := EmissionRequest.from_identity(manifest.identity)).size is None:
         cuts = {name: cut.to_json() for name, cut in resolve_cuts(request, counts, ()).items()}
         check(cuts == manifest.cuts, f"the target gives the cuts {cuts}")
 
@@ -166,25 +146,39 @@ def _check_rows(
     """Match every row of a part again, toss its coin again, and hold it against the cut."""
     check(content_hash(table) == file.content, f"{file.name}: its rows are not what was written")
     check(table.num_rows == file.rows, f"{file.name}: {table.num_rows} rows, not {file.rows}")
-    request = _request(manifest)
+    request = EmissionRequest.from_identity(manifest.identity)
     languages = np.array(table["metadata_lang"].to_pylist(), np.str_)
     if request.kind != "raw":
         known = np.isin(languages, list(counts))
         _first_false(known, f"{file.name}: no metadata for its language", np.arange(len(known)))
     router = Router(matcher_for, lambda _: languages)
+    own, stored = np.empty(table.num_rows), table["critical_t"].to_numpy()
     for name, rows in rows_by_name(languages).items():
         part = table.take(rows)
         matches = router.match(part["text"], languages[rows])
         _same_hits(matches, from_lists(part["entry_ids"]), f"{file.name}, language {name}")
         mine = counts.get(name, np.zeros(0, np.int64))
-        critical = critical_t(matches, mine, _coin_keys(part), request.seed, request.round)
-        stored = part["critical_t"].to_numpy()
-        _first_false(critical == stored, f"{file.name}: critical t differs", rows)
+        own[rows] = critical_t(matches, mine, _coin_keys(part), request.seed, request.round)
         if request.kind == "matched":
-            _first_false(np.isfinite(critical), f"{file.name}: no entry matches", rows)
+            _first_false(np.isfinite(own[rows]), f"{file.name}: no entry matches", rows)
         if request.kind == "balanced":
-            cut = Cut.from_json(manifest.cuts[name])
-            _first_false(critical <= cut.t, f"{file.name}: critical t above the cut", rows)
+            below = stored[rows] <= Cut.from_json(manifest.cuts[name]).t
+            _first_false(below, f"{file.name}: critical t above the cut", rows)
+    same = _agree(request.semantics, own, stored)
+    _first_false(same, f"{file.name}: critical t differs", np.arange(len(same)))
+
+
+def _agree(
+    semantics: Semantics, own: npt.NDArray[np.float64], stored: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Say which rows have the critical t that their coins give.
+
+    The texts of a record stand side by side and share the smallest one. Neighbours that share one
+    by chance have the same smallest one too.
+    """
+    expected = Groups.of(stored).least(own) if semantics == "record" else own
+    same: npt.NDArray[np.bool_] = expected == stored
+    return same
 
 
 def _same_hits(found: Matches, stored: Matches, where: str) -> None:
@@ -213,16 +207,16 @@ def _check_drops(
     check(
         run.record.run_id == manifest.identity["run"]["id"], f"{run.folder}: another run's folder"
     )
-    request, frozen = _request(manifest), run.counts()
+    request, frozen = EmissionRequest.from_identity(manifest.identity), run.counts()
     cuts = {name: Cut.from_json(cut) for name, cut in manifest.cuts.items()}
     kept_keys = _kept_keys(url, manifest)
     recounted = {name: np.zeros_like(counts) for name, counts in frozen.items()}
     totals = Totals()
     for number, index in _pool_again(run, matcher_for, progress):
         index.add_to(recounted)
-        scored = Scored(index, score(index, frozen, request.seed, request.round))
+        scored = Scored(index, score(index, frozen, request))
         kept = kept_mask(request.kind, cuts, scored)
-        totals += totals_of(index, kept)
+        totals += totals_of(scored, kept)
         keys = halves_to_hex(index.coin_keys[kept]).to_pylist()
         same = [a == b for a, b in zip(keys, kept_keys, strict=False)]
         check(all(same) and len(same) == kept.sum(), f"task {number}: other pairs are kept")
@@ -241,7 +235,10 @@ def _kept_keys(url: str, manifest: Manifest) -> Iterator[str]:
 def _pool_again(
     run: FrozenRun, matcher_for: MatcherFor, progress: Progress
 ) -> Iterator[tuple[int, MatchIndex]]:
-    """Read and match the run's pool again, slice by slice, without what is quarantined."""
+    """Read and match the run's pool again, slice by slice, without what is quarantined.
+
+    No pool row spans slices, so all texts of an image are seen at once.
+    """
     plan = run.plan()
     router = Router.of(plan.languages, run.folder, matcher_for)
     for number, (task, stored) in enumerate(zip(plan.tasks, run.record.indexes, strict=True)):
@@ -249,5 +246,5 @@ def _pool_again(
             continue
         for piece in task.slices:
             progress(f"reading {plan.shards[piece.shard].name} again")
-            for index in index_batches(plan, piece, router):
-                yield number, index
+            batches = index_batches(plan, piece, router)
+            yield number, MatchIndex.concatenate([MatchIndex.empty(), *batches])

@@ -11,9 +11,10 @@ from typing import Any
 
 from clipcurate import storage
 from clipcurate.datasets import parts, snapshot
-from clipcurate.datasets.emission import EmissionPlan, make_plan, score
+from clipcurate.datasets.emission import EmissionPlan, make_plan
 from clipcurate.datasets.manifest import NAME, FileRecord
 from clipcurate.datasets.match_index import MatchIndex, extras_from_hex
+from clipcurate.datasets.outcomes import score
 from clipcurate.datasets.publishing import publish_dataset
 from clipcurate.datasets.recount import recount
 from clipcurate.datasets.run_record import PREFIX
@@ -94,7 +95,7 @@ class SamplerTasks:
         if index is None:
             return pb.TaskResult(score=pb.ScoreResult())
         request = request_of(assignment.emission.spec)
-        critical = score(index, self._counts(files), request.seed, request.round)
+        critical = score(index, self._counts(files), request)
         folder = files.folder("scores", assignment.task.emission_key)
         stem = f"{assignment.task.index:06d}"
         content = critical.astype("<f8").tobytes()

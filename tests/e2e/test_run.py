@@ -22,8 +22,8 @@ from clipcurate.cli.local import LocalStack, StackOptions, local_stack
 from clipcurate.cli.options import run_request
 from clipcurate.cli.submission import Submission, prepare
 from clipcurate.datasets import manifest as manifests
-from clipcurate.datasets.emission import EmissionRequest
 from clipcurate.datasets.manifest import Manifest
+from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.verify import verify_dataset
 from clipcurate.errors import UnavailableError
 from clipcurate.pools import Columns

@@ -15,7 +15,7 @@ from clipcurate.cli.local import LocalStack, StackOptions, local_stack, serves
 from clipcurate.cli.options import run_request
 from clipcurate.cli.submission import prepare
 from clipcurate.datasets import manifest as manifests
-from clipcurate.datasets.emission import EmissionRequest
+from clipcurate.datasets.request import EmissionRequest
 from clipcurate.errors import InvalidInputError, LeaseLostError, NotFoundError
 from clipcurate.matching import Matcher
 from clipcurate.pools import Columns

@@ -18,8 +18,8 @@ import grpc
 import pytest
 from PIL import Image
 
-from clipcurate.datasets.emission import Totals
 from clipcurate.datasets.manifest import FileRecord, Manifest, publish
+from clipcurate.datasets.outcomes import Totals
 from clipcurate.errors import InvalidInputError, NotFoundError
 from clipcurate.rpc.clients import TrainerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb

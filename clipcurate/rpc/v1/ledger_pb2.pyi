@@ -161,6 +161,34 @@ EMISSION_KIND_BALANCED: EmissionKind.ValueType  # 3
 """The pairs that balancing keeps."""
 Global___EmissionKind: _TypeAlias = EmissionKind  # noqa: Y015
 
+class _Semantics:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SemanticsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Semantics.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SEMANTICS_UNSPECIFIED: _Semantics.ValueType  # 0
+    """As SEMANTICS_PAIR."""
+    SEMANTICS_PAIR: _Semantics.ValueType  # 1
+    """Every matched text has its own coin (the paper's Alg. 1)."""
+    SEMANTICS_METACLIP2: _Semantics.ValueType  # 2
+    """One matched text, chosen uniformly, has a coin (Meta CLIP 2)."""
+    SEMANTICS_RECORD: _Semantics.ValueType  # 3
+    """All matched texts if any coin succeeds (MetaCLIP's balancing.py)."""
+
+class Semantics(_Semantics, metaclass=_SemanticsEnumTypeWrapper):
+    """What an image with several texts yields."""
+
+SEMANTICS_UNSPECIFIED: Semantics.ValueType  # 0
+"""As SEMANTICS_PAIR."""
+SEMANTICS_PAIR: Semantics.ValueType  # 1
+"""Every matched text has its own coin (the paper's Alg. 1)."""
+SEMANTICS_METACLIP2: Semantics.ValueType  # 2
+"""One matched text, chosen uniformly, has a coin (Meta CLIP 2)."""
+SEMANTICS_RECORD: Semantics.ValueType  # 3
+"""All matched texts if any coin succeeds (MetaCLIP's balancing.py)."""
+Global___Semantics: _TypeAlias = Semantics  # noqa: Y015
+
 class _Stability:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -345,6 +373,7 @@ class EmissionSpec(_message.Message):
     ROUND_FIELD_NUMBER: _builtins.int
     PART_BYTES_FIELD_NUMBER: _builtins.int
     TRAIN_FIELD_NUMBER: _builtins.int
+    SEMANTICS_FIELD_NUMBER: _builtins.int
     kind: Global___EmissionKind.ValueType
     """Which pairs."""
     t: _builtins.float
@@ -359,6 +388,8 @@ class EmissionSpec(_message.Message):
     """Round of the coins: 0 for a first balancing."""
     part_bytes: _builtins.int
     """Upper bound of a part's size in bytes; 0 for the default."""
+    semantics: Global___Semantics.ValueType
+    """What an image with several texts yields."""
     @_builtins.property
     def train(self) -> Global___TrainSpec:
         """Training that follows. No part of the identity."""
@@ -374,10 +405,11 @@ class EmissionSpec(_message.Message):
         round: _builtins.int = ...,
         part_bytes: _builtins.int = ...,
         train: Global___TrainSpec | None = ...,
+        semantics: Global___Semantics.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["size", b"size", "t", b"t", "tail_share", b"tail_share", "target", b"target", "train", b"train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "part_bytes", b"part_bytes", "round", b"round", "seed", b"seed", "size", b"size", "t", b"t", "tail_share", b"tail_share", "target", b"target", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "part_bytes", b"part_bytes", "round", b"round", "seed", b"seed", "semantics", b"semantics", "size", b"size", "t", b"t", "tail_share", b"tail_share", "target", b"target", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["t", "size", "tail_share"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015

@@ -52,17 +52,35 @@ def _unshift(x: int, bits: int) -> int:
     return out
 
 
+Tosses = tuple[int, ...]
+"""Seed, round, epoch; and 1 where a text is chosen."""
+
+
+def state_of(tosses: Tosses) -> int:
+    state = 0
+    for value in tosses:
+        state = mix(state ^ (value + 0x9E3779B97F4A7C15 & MASK))
+    return state
+
+
 @pytest.fixture(scope="session")
 def documented_coin() -> Callable[[tuple[int, int], int, int, int], int]:
     """Return u · 2**53 as the module's docstring has it, in plain integers."""
 
-    def coin(key: tuple[int, int], seed: int, round_: int, epoch: int) -> int:
-        state = 0
-        for value in (seed, round_, epoch):
-            state = mix(state ^ (value + 0x9E3779B97F4A7C15 & MASK))
-        return mix(mix(state ^ key[0]) ^ key[1]) >> 11
+    def coin(key: tuple[int, int], *tosses: int) -> int:
+        return mix(mix(state_of(tosses) ^ key[0]) ^ key[1]) >> 11
 
     return coin
+
+
+@pytest.fixture(scope="session")
+def documented_draw() -> Callable[[tuple[int, int], int, int, int, int], int]:
+    """Return d of a key and a text index as the module's docstring has it, in plain integers."""
+
+    def draw(key: tuple[int, int], text_index: int, *tosses: int) -> int:
+        return mix(mix(mix(state_of((*tosses, 1)) ^ key[0]) ^ key[1]) ^ text_index)
+
+    return draw
 
 
 @pytest.fixture(scope="session")
@@ -70,9 +88,6 @@ def key_for() -> KeyFor:
     """Return a coin key whose coin is the given numerator over 2**53, at round and epoch 0."""
 
     def find(numerator: int, seed: int = 0, high: int = 12345) -> tuple[int, int]:
-        state = 0
-        for value in (seed, 0, 0):
-            state = mix(state ^ (value + 0x9E3779B97F4A7C15 & MASK))
-        return high, unmix(numerator << 11) ^ mix(state ^ high)
+        return high, unmix(numerator << 11) ^ mix(state_of((seed, 0, 0)) ^ high)
 
     return find

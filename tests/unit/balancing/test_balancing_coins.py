@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipcurate.balancing import coins
+from clipcurate.balancing import choice_draws, coins
 from clipcurate.errors import InvalidInputError
 
 U64 = st.integers(0, (1 << 64) - 1)
 Coin = Callable[[tuple[int, int], int, int, int], int]
+Draw = Callable[[tuple[int, int], int, int, int, int], int]
 
 
 def keys(*pairs: tuple[int, int]) -> np.ndarray:
@@ -68,5 +69,43 @@ def test_is_uniform(random_keys) -> None:  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("name", ["seed", "round", "epoch"])
 @pytest.mark.parametrize("value", [-1, 1 << 64])
 def test_out_of_range_is_refused(name: str, value: int) -> None:
+    tosses = {"seed": 0} | {name: value}
     with pytest.raises(InvalidInputError, match=f"{name} {value}"):
-        coins(keys((0, 0)), **({"seed": 0} | {name: value}))
+        coins(keys((0, 0)), **tosses)
+    with pytest.raises(InvalidInputError, match=f"{name} {value}"):
+        choice_draws(keys((0, 0)), np.zeros(1, np.int32), **tosses)
+
+
+@given(st.lists(st.tuples(U64, U64, st.integers(0, 2**31 - 1)), max_size=5), U64, U64, U64)
+def test_draws_are_documented_bit_by_bit(
+    documented_draw: Draw,
+    texts: list[tuple[int, int, int]],
+    seed: int,
+    round_: int,
+    epoch: int,
+) -> None:
+    expected = [documented_draw(text[:2], text[2], seed, round_, epoch) for text in texts]
+    indexes = np.array([index for _, _, index in texts], np.int32)
+    pairs = keys(*[text[:2] for text in texts])
+    assert choice_draws(pairs, indexes, seed, round_, epoch).tolist() == expected
+
+
+def test_draws_are_independent_of_coins_and_of_each_other(random_keys) -> None:  # type: ignore[no-untyped-def]
+    some, zero = random_keys(20_000), np.zeros(20_000, np.int32)
+    scale = 2.0**-64
+    columns = [coins(some, 5)]
+    columns += [choice_draws(some, zero, *times) * scale for times in [(5,), (6,), (5, 1)]]
+    columns += [choice_draws(some, zero + 1, 5) * scale]
+    correlations = np.corrcoef(columns) - np.eye(len(columns))
+    assert np.abs(correlations).max() < 4 / np.sqrt(len(some))
+
+
+@pytest.mark.parametrize("texts", [2, 3, 5])
+def test_each_of_an_images_texts_has_the_smallest_draw_equally_often(texts: int) -> None:
+    images = 20_000
+    same = keys(*[(7, image) for image in range(images) for _ in range(texts)])  # repeated texts
+    indexes = np.tile(np.arange(texts, dtype=np.int32), images)
+    winners = choice_draws(same, indexes, 3).reshape(images, texts).argmin(1)
+    expected = images / texts
+    chi2 = ((np.bincount(winners, minlength=texts) - expected) ** 2).sum() / expected
+    assert abs(chi2 - (texts - 1)) < 4 * np.sqrt(2 * (texts - 1))

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clipcurate.balancing import Groups, keep_probability, size_law
 from clipcurate.balancing.sizes import estimate, top_entries
+
+
+def laws(csr, counts, parts, t):  # type: ignore[no-untyped-def]
+    for part in parts:
+        yield size_law(
+            "pair", keep_probability(csr(part), counts, t), Groups.of(np.arange(len(part)))
+        )
 
 
 @settings(max_examples=100)
@@ -16,7 +24,7 @@ from clipcurate.balancing.sizes import estimate, top_entries
 def test_estimate_by_brute_force(csr, parts: list[list[list[int]]], t: float) -> None:  # type: ignore[no-untyped-def]
     rows = [row for part in parts for row in part]
     counts = [sum(e in row for row in rows) for e in range(6)]
-    found = estimate(np.array(counts), [csr(part) for part in parts], t)
+    found = estimate(np.array(counts), laws(csr, np.array(counts), parts, t), t)
     q = [1 - math.prod(1 - min(1, t / counts[e]) for e in row) for row in rows]
     assert found.t == t
     assert found.expected == pytest.approx(sum(q))
@@ -31,7 +39,8 @@ def test_estimate_by_brute_force(csr, parts: list[list[list[int]]], t: float) ->
 
 def test_pairs_share_their_entries_slots(csr) -> None:  # type: ignore[no-untyped-def]
     """As the paper's 640M slots in 400M pairs: coins that succeed, and pairs that they keep."""
-    found = estimate(np.array([2, 2]), [csr([[0, 1], [0, 1]])], 1.0)
+    counts = np.array([2, 2])
+    found = estimate(counts, laws(csr, counts, [[[0, 1], [0, 1]]], 1.0), 1.0)
     assert found.slots == 2
     assert found.expected == 1.5
 

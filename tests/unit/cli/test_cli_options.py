@@ -11,14 +11,14 @@ from clipcurate.cli.options import (
     train_request,
 )
 from clipcurate.cli.submission import TrainRequest
-from clipcurate.datasets.emission import PART_BYTES, EmissionRequest
+from clipcurate.datasets.request import PART_BYTES, EmissionRequest
 from clipcurate.errors import InvalidInputError, MetadataError, NotFoundError
 from clipcurate.pools import Columns
 
 
 def requests(emit: list[str] | None = None, **given: Any) -> list[EmissionRequest]:
     options = {"t": None, "size": None, "tail_share": None, "seed": 0, "round": 0, "part_bytes": 0}
-    return emission_requests(emit, **(options | given))
+    return emission_requests(emit, **(options | {"semantics": "pair"} | given))
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,15 @@ def requests(emit: list[str] | None = None, **given: Any) -> list[EmissionReques
                 EmissionRequest("matched", seed=3, round=1, part_bytes=9),
                 EmissionRequest("balanced", t=2.0, seed=3, round=1, part_bytes=9),
                 EmissionRequest("raw", seed=3, round=1, part_bytes=9),
+            ],
+        ),
+        (
+            ["matched", "balanced", "raw"],
+            {"t": 2.0, "semantics": "metaclip2"},
+            [
+                EmissionRequest("matched", semantics="metaclip2"),
+                EmissionRequest("balanced", t=2.0, semantics="metaclip2"),
+                EmissionRequest("raw"),
             ],
         ),
     ],
@@ -61,6 +70,10 @@ def test_no_part_size_is_the_default() -> None:
         (None, {"t": -1.0}, "positive"),
         (None, {"t": 1.0, "seed": -1}, "seed -1"),
         (None, {"t": 1.0, "part_bytes": -1}, "part_bytes -1"),
+        (None, {"t": 1.0, "semantics": "curate"}, "known: pair, metaclip2, record"),
+        (None, {"size": 1, "semantics": "record"}, "may fall within a record"),
+        (["raw"], {"semantics": "record"}, "--semantics goes with"),
+        (["none"], {"semantics": "record"}, "--semantics goes with"),
     ],
 )
 def test_emissions_refused(emit: Any, options: dict[str, Any], message: str) -> None:

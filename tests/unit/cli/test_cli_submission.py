@@ -9,7 +9,7 @@ import pytest
 from clipcurate import storage
 from clipcurate.cli.languages import LanguageRequest
 from clipcurate.cli.submission import RunRequest, Submission, TrainRequest, emission_spec, prepare
-from clipcurate.datasets.emission import EmissionRequest
+from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.errors import InvalidInputError, PoolError, StorageError
 from clipcurate.metadata import ALL, Metadata
@@ -21,7 +21,7 @@ EMISSIONS = [
     EmissionRequest("balanced", t=T, seed=2**64 - 1, round=2**32 - 1),
     EmissionRequest("balanced", size=2**53 + 1),
     EmissionRequest("balanced", tail_share=0.06),
-    EmissionRequest("matched", part_bytes=2**62),
+    EmissionRequest("matched", part_bytes=2**62, semantics="record"),
 ]
 TRAINING = TrainRequest("tiny", {"lr": "1e-3", "note": "ä"}, "/eval")
 
@@ -63,7 +63,7 @@ def test_metadata_per_language(request_: RunRequest) -> None:
     lists = {"zh": Metadata(("猫",)), "en": Metadata(("dog",))}
     languages = LanguageRequest("builtin", {"tlh": "en"})
     several = replace(request_, metadata=lists, languages=languages)
-    submission = prepare(several, EMISSIONS[2:])
+    submission = prepare(several, EMISSIONS[2:3])
     spec = submission.spec
     assert [ref.language for ref in spec.metadata] == ["en", "zh"]
     assert "/metadata-zh-" in spec.metadata[1].object.url
@@ -74,8 +74,9 @@ def test_metadata_per_language(request_: RunRequest) -> None:
     assert submission.run_id == plan.run_id(fingerprints, "metaclip1")
     other = replace(several, languages=LanguageRequest("builtin"))
     assert prepare(other, []).run_id != submission.run_id
-    with pytest.raises(InvalidInputError, match="exact size"):
-        prepare(several, EMISSIONS)
+    for wrong, message in ((EMISSIONS[1], "exact size"), (EMISSIONS[3], "semantics record")):
+        with pytest.raises(InvalidInputError, match=f"{message} needs metadata of one language"):
+            prepare(several, [wrong])
 
 
 @pytest.mark.parametrize("training", [None, TRAINING], ids=["untrained", "trained"])
@@ -102,12 +103,14 @@ def test_emission_specs() -> None:
     spec = emission_spec(EMISSIONS[0], TRAINING)
     assert spec.WhichOneof("target") == "t"
     assert (spec.t, spec.seed, spec.round) == (T, 2**64 - 1, 2**32 - 1)
+    assert spec.semantics == pb.SEMANTICS_PAIR
     assert spec.train.preset == "tiny"
     assert dict(spec.train.overrides) == TRAINING.overrides
     assert emission_spec(EMISSIONS[1], None).size == 2**53 + 1
     matched = emission_spec(EMISSIONS[3], None)
     assert matched.WhichOneof("target") is None
     assert matched.kind == pb.EMISSION_KIND_MATCHED
+    assert matched.semantics == pb.SEMANTICS_RECORD
     assert not matched.HasField("train")
 
 

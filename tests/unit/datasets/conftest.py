@@ -14,10 +14,12 @@ import pytest
 
 from clipcurate import storage
 from clipcurate.datasets import parts, snapshot
-from clipcurate.datasets.emission import EmissionPlan, EmissionRequest, Scored, make_plan, score
+from clipcurate.datasets.emission import EmissionPlan, make_plan
 from clipcurate.datasets.manifest import FileRecord, Manifest
 from clipcurate.datasets.match_index import MatchIndex, extras_from_hex, index_batches
+from clipcurate.datasets.outcomes import Scored, score
 from clipcurate.datasets.publishing import publish_dataset
+from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.datasets.run_record import PREFIX, FrozenRun, RunRecord
 from clipcurate.hashing import hash_bytes
@@ -48,8 +50,7 @@ class Run:
 
     def scored(self, request: EmissionRequest) -> list[Scored]:
         """Return every task with its critical t."""
-        tosses = (request.seed, request.round)
-        return [Scored(index, score(index, self.counts, *tosses)) for index in self.indexes]
+        return [Scored(index, score(index, self.counts, request)) for index in self.indexes]
 
     def plan_for(self, request: EmissionRequest) -> EmissionPlan:
         """Fix an emission."""
@@ -150,7 +151,7 @@ def parquet_pool(tmp_path: Path) -> Path:
         table = pa.table(
             {
                 "url": [f"http://127.0.0.1/{n % 31}.jpg" for n in numbers],
-                "text": [[TEXTS[(n + j) % len(TEXTS)] for j in range(n % 3)] for n in numbers],
+                "text": [[TEXTS[(n + j) % len(TEXTS)] for j in range(n % 4)] for n in numbers],
                 "score": pa.array(numbers, pa.float32()),
                 "site": pa.array([f"site {n % 4}" for n in numbers]).dictionary_encode(),
             }

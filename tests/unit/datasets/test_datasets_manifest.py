@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from clipcurate.datasets.emission import Totals
 from clipcurate.datasets.manifest import FileRecord, Manifest, load, publish
+from clipcurate.datasets.outcomes import Totals
 from clipcurate.errors import ConflictError, DatasetError, NotFoundError
 
 PAIRS = FileRecord("pairs-00000-ab.parquet", "pairs", 10, "0" * 32, 3, 0, "1" * 32)

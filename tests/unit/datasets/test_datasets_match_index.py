@@ -7,7 +7,6 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipcurate.datasets.emission import score
 from clipcurate.datasets.match_index import (
     MatchIndex,
     Status,
@@ -17,6 +16,8 @@ from clipcurate.datasets.match_index import (
     index_pairs,
     to_lists,
 )
+from clipcurate.datasets.outcomes import score
+from clipcurate.datasets.request import EmissionRequest
 from clipcurate.languages import Router
 from clipcurate.matching import Matcher, Matches
 from clipcurate.pools import PAIR_SCHEMA
@@ -118,7 +119,13 @@ def test_languages_without_metadata_are_unmatched_and_counted() -> None:
     counts = {"en": np.zeros(len(MATCHER.entries), np.int64)}
     index.add_to(counts)
     assert counts["en"].sum() == 1
-    assert np.isinf(score(index, counts, 0, 0)).tolist() == [False, True, True, True, True]
+    assert np.isinf(score(index, counts, EmissionRequest("matched"))).tolist() == [
+        False,
+        True,
+        True,
+        True,
+        True,
+    ]
 
 
 def test_records_begin_at_every_row_of_every_shard() -> None:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from clipcurate.balancing import coins
 from clipcurate.datasets.content import content_hash
-from clipcurate.datasets.emission import EmissionRequest
 from clipcurate.datasets.manifest import load, read_pairs
 from clipcurate.datasets.parts import KeptBatch, dataset_schema, kept_batches, write_pairs
+from clipcurate.datasets.request import EmissionRequest
 from clipcurate.errors import InputChangedError
 from clipcurate.hashing import hash_bytes, hex_to_halves
 from clipcurate.metadata import ALL
@@ -65,9 +65,12 @@ def test_kinds_are_nested_and_rows_prove_themselves(make_run, parquet_pool: Path
         assert miss < 1 - u
 
 
-@pytest.mark.parametrize("request_", [RAW, MATCHED, BALANCED], ids=lambda r: r.kind)
+CHOSEN, WHOLE = replace(BALANCED, semantics="metaclip2"), replace(BALANCED, semantics="record")
+
+
+@pytest.mark.parametrize("request_", [RAW, MATCHED, BALANCED, CHOSEN, WHOLE], ids=str)
 def test_bytes_do_not_depend_on_tasks(make_run, parquet_pool: Path, request_) -> None:  # type: ignore[no-untyped-def]
-    small_parts = replace(request_, part_bytes=300)
+    small_parts = replace(request_, part_bytes=200)
     manifests = [
         load(make_run(parquet_pool, task_rows=rows).emit(small_parts)) for rows in (9, 20, 1000)
     ]

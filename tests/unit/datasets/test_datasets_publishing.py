@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipcurate.datasets.card import dataset_card
-from clipcurate.datasets.emission import EmissionRequest
 from clipcurate.datasets.manifest import FileRecord, load
 from clipcurate.datasets.publishing import sorted_uids
+from clipcurate.datasets.request import EmissionRequest
 from clipcurate.metadata import ALL
 
 MATCHED = EmissionRequest("matched")
@@ -96,7 +96,7 @@ def test_the_card_depends_on_the_emission_alone(make_run, image_pool: Path) -> N
     card = dataset_card(plan, pairs, images)
     assert "# Balanced dataset " + plan.emission_id in card
     assert "11 image-text pairs out of 9 read" in card
-    assert "t = 4.0 (all), seed 7." in card
+    assert "t = 4.0 (all), seed 7, semantics pair." in card
     assert "1 of them, 4 samples" in card
     assert "| not chosen | 0 |" in card
     assert "webdataset.WebDataset" not in dataset_card(plan, pairs, [])

@@ -14,20 +14,30 @@ import pytest
 
 from clipcurate.balancing import critical_t
 from clipcurate.datasets.content import content_hash
-from clipcurate.datasets.emission import EmissionRequest, Totals
 from clipcurate.datasets.manifest import Manifest, load
+from clipcurate.datasets.outcomes import Totals
+from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.verify import verify_dataset
 from clipcurate.errors import DatasetError, NotFoundError
 from clipcurate.hashing import hash_json, hash_pairs, hex_to_halves
 from clipcurate.matching import Matcher
 from clipcurate.metadata import ALL
+from clipcurate.pools.read import BATCH_ROWS
 
 RAW, MATCHED = EmissionRequest("raw"), EmissionRequest("matched")
 BALANCED = EmissionRequest("balanced", t=4.0, seed=7)
 SIZED = EmissionRequest("balanced", size=11, seed=3)
 
 
-@pytest.mark.parametrize("request_", [RAW, MATCHED, BALANCED, SIZED], ids=lambda r: r.kind)
+CHOSEN, WHOLE = replace(BALANCED, semantics="metaclip2"), replace(BALANCED, semantics="record")
+REQUESTS = [
+    *(RAW, MATCHED, BALANCED, SIZED, CHOSEN, WHOLE),
+    *(replace(MATCHED, semantics="metaclip2"), replace(MATCHED, semantics="record")),
+    replace(SIZED, semantics="metaclip2"),
+]
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda r: f"{r.kind}-{r.size}-{r.semantics}")
 @pytest.mark.parametrize("pool", ["parquet_pool", "image_pool"])
 def test_what_we_write_holds(make_run, request, pool: str, request_: EmissionRequest) -> None:  # type: ignore[no-untyped-def]
     run = make_run(request.getfixturevalue(pool), task_rows=30)
@@ -244,6 +254,43 @@ def test_an_unmatched_row_in_a_matched_dataset(make_run, parquet_pool, rewrite) 
     rewrite(url, as_matched)
     with pytest.raises(DatasetError, match="no entry matches"):
         verify_dataset(url)
+
+
+def as_semantics(name: str) -> Callable[[Manifest], Manifest]:
+    def edit(manifest: Manifest) -> Manifest:
+        identity = manifest.identity | {"semantics": name}
+        return replace(manifest, identity=identity, emission_id=hash_json(identity))
+
+    return edit
+
+
+def test_semantics_that_were_not_followed(make_run, parquet_pool: Path, rewrite) -> None:  # type: ignore[no-untyped-def]
+    run = make_run(parquet_pool)
+    paired, chosen, whole = map(run.emit, (BALANCED, CHOSEN, WHOLE))
+    rewrite(whole, as_semantics("pair"))
+    with pytest.raises(DatasetError, match="critical t differs"):
+        verify_dataset(whole)
+    rewrite(paired, as_semantics("record"))
+    with pytest.raises(DatasetError, match="other pairs are kept"):
+        verify_dataset(paired, run.folder)
+    rewrite(chosen, as_semantics("pair"))
+    verify_dataset(chosen)
+    with pytest.raises(DatasetError, match="other pairs are kept"):
+        verify_dataset(chosen, run.folder)
+
+
+@pytest.mark.parametrize("request_", [CHOSEN, WHOLE], ids=lambda r: r.semantics)
+def test_an_image_whose_texts_are_read_in_several_batches(
+    make_run: Any, tmp_path: Path, request_: EmissionRequest
+) -> None:
+    texts = [[f"a dog {n}" for n in range(BATCH_ROWS + 5)], ["a cat"], [f"cat {n}" for n in "abc"]]
+    pq.write_table(pa.table({"url": ["u", "v", "w"], "text": texts}), tmp_path / "p.parquet")
+    run = make_run(tmp_path / "p.parquet")
+    everything = replace(MATCHED, semantics=request_.semantics)
+    for request in (request_, everything):
+        verify_dataset(run.emit(request), run.folder)
+    images = 3 if request_ is CHOSEN else sum(map(len, texts))
+    assert run.plan_for(everything).totals.kept == images
 
 
 EDITS: dict[str, tuple[Callable[[Manifest], Manifest], str]] = {

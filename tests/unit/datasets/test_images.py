@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from clipcurate.datasets.emission import Totals
 from clipcurate.datasets.images import ImageIndex, tar_members
 from clipcurate.datasets.manifest import FileRecord, Manifest, publish
+from clipcurate.datasets.outcomes import Totals
 from clipcurate.errors import DatasetError, InvalidInputError, NotFoundError
 
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image, ImageDraw
 
 import clipcurate.training.compat  # noqa: F401 - before any test imports torchvision
-from clipcurate.datasets.emission import Totals
 from clipcurate.datasets.manifest import FileRecord, Manifest, publish
+from clipcurate.datasets.outcomes import Totals
 from clipcurate.training.config import TrainConfig, config_for
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 230), "white": (245,) * 3}

@@ -1,0 +1,121 @@
+"""What is asked of an emission, and what of that identifies the dataset."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from clipcurate.balancing import SEMANTICS, Semantics
+from clipcurate.errors import InvalidInputError
+
+Kind = Literal["raw", "matched", "balanced"]
+KINDS: tuple[Kind, ...] = ("raw", "matched", "balanced")
+FORMAT = 1
+PART_BYTES = 256 << 20
+"""Default size of a part, counted in bytes of pool rows."""
+
+_LIMITS = {"seed": 1 << 64, "round": 1 << 32, "part_bytes": 1 << 63}
+
+
+@dataclass(frozen=True)
+class EmissionRequest:
+    """What determines a dataset, given a run's snapshot.
+
+    Attributes:
+        kind: raw (every readable pair), matched (at least one hit), balanced.
+        t, size, tail_share: exactly one of them for balanced, none otherwise.
+        seed: of the coins.
+        round: how often the pool was balanced before.
+        part_bytes: bytes of pool rows per part.
+        semantics: what an image with several texts yields; raw keeps them all, so only pair.
+    """
+
+    kind: Kind
+    t: float | None = None
+    size: int | None = None
+    tail_share: float | None = None
+    seed: int = 0
+    round: int = 0
+    part_bytes: int = PART_BYTES
+    semantics: Semantics = "pair"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        self._refuse_targets()
+        self._refuse_semantics()
+        for name, limit in _LIMITS.items():
+            value = getattr(self, name)
+            if not 0 <= value < limit:
+                raise InvalidInputError(f"{name} {value} is not between 0 and {limit - 1}")
+        if self.part_bytes == 0:
+            raise InvalidInputError("part_bytes must be at least 1")
+
+    def _refuse_targets(self) -> None:
+        targets = [x for x in (self.t, self.size, self.tail_share) if x is not None]
+        if self.kind not in KINDS:
+            raise InvalidInputError(f"unknown kind {self.kind!r}; known: {', '.join(KINDS)}")
+        if len(targets) != (self.kind == "balanced"):
+            raise InvalidInputError(
+                "a balanced emission takes exactly one of t, size and tail share; others take none"
+            )
+        if self.t is not None and not 0 < self.t < float("inf"):
+            raise InvalidInputError(f"t must be positive and finite, not {self.t}")
+        if self.size is not None and not 1 <= self.size < 1 << 63:
+            raise InvalidInputError(f"size must be at least 1 and below 2**63, not {self.size}")
+        if self.tail_share is not None and not 0 < self.tail_share < 1:
+            raise InvalidInputError(f"a tail share lies between 0 and 1, not {self.tail_share}")
+
+    def _refuse_semantics(self) -> None:
+        if self.semantics not in SEMANTICS:
+            known = ", ".join(SEMANTICS)
+            raise InvalidInputError(f"unknown semantics {self.semantics!r}; known: {known}")
+        if self.kind == "raw" and self.semantics != "pair":
+            raise InvalidInputError(
+                f"a raw emission keeps every readable pair; semantics {self.semantics} goes with "
+                "matched and balanced ones"
+            )
+        if self.size is not None and self.semantics == "record":
+            raise InvalidInputError(
+                "an exact size may fall within a record, which semantics record keeps whole; give "
+                "t or a tail share, or take other semantics"
+            )
+
+    def require_possible(self, languages: Collection[str]) -> None:
+        """Refuse what metadata of these languages cannot give. Raises InvalidInputError."""
+        wanted = {"an exact size": self.size is not None}
+        wanted["semantics record"] = self.semantics == "record"
+        for what, is_wanted in wanted.items():
+            if is_wanted and len(languages) != 1:
+                raise InvalidInputError(
+                    f"{what} needs metadata of one language, since t differs between languages; "
+                    "give t or a tail share, with semantics pair or metaclip2"
+                )
+
+    def identity(self, run: Mapping[str, Any], snapshot: str) -> dict[str, Any]:
+        """Return what the emission's id is the hash of.
+
+        Args:
+            run: the run's id, rule and metadata fingerprints.
+            snapshot: id of its frozen counts.
+        """
+        t = None if self.t is None else float(self.t).hex()
+        target = {"t": t, "size": self.size, "tail_share": self.tail_share}
+        return {
+            "format": FORMAT,
+            "run": dict(run),
+            "snapshot": snapshot,
+            "kind": self.kind,
+            "target": {name: value for name, value in target.items() if value is not None},
+            "seed": self.seed,
+            "round": self.round,
+            "semantics": self.semantics,
+            "part_bytes": self.part_bytes,
+        }
+
+    @classmethod
+    def from_identity(cls, identity: Mapping[str, Any]) -> "EmissionRequest":
+        """Return the request that an identity names."""
+        target = dict(identity["target"])
+        if "t" in target:
+            target["t"] = float.fromhex(target["t"])
+        names = ("kind", "seed", "round", "semantics", "part_bytes")
+        return cls(**target, **{name: identity[name] for name in names})

@@ -1,0 +1,82 @@
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clipcurate.datasets.request import EmissionRequest
+from clipcurate.errors import InvalidInputError
+from clipcurate.hashing import hash_json
+
+RAW, MATCHED = EmissionRequest("raw"), EmissionRequest("matched")
+BALANCED = EmissionRequest("balanced", t=4.0, seed=7)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "all"}, "unknown kind 'all'; known: raw, matched, balanced"),
+        ({"kind": "balanced"}, "exactly one"),
+        ({"kind": "balanced", "t": 1.0, "size": 1}, "exactly one"),
+        ({"kind": "matched", "t": 1.0}, "others take none"),
+        ({"kind": "raw", "size": 1}, "others take none"),
+        ({"kind": "raw", "tail_share": 0.1}, "others take none"),
+        ({"kind": "balanced", "t": 0.0}, "positive and finite"),
+        ({"kind": "balanced", "t": -1.0}, "positive and finite"),
+        ({"kind": "balanced", "t": float("inf")}, "positive and finite"),
+        ({"kind": "balanced", "t": float("nan")}, "positive and finite"),
+        ({"kind": "balanced", "size": 0}, "at least 1"),
+        ({"kind": "balanced", "size": 1 << 63}, "below"),
+        ({"kind": "balanced", "tail_share": 0.0}, "between 0 and 1"),
+        ({"kind": "balanced", "tail_share": 1.0}, "between 0 and 1"),
+        ({"kind": "raw", "seed": -1}, "seed -1"),
+        ({"kind": "raw", "seed": 1 << 64}, "seed 18446744073709551616"),
+        ({"kind": "raw", "round": -1}, "round -1"),
+        ({"kind": "raw", "round": 1 << 32}, "round 4294967296"),
+        ({"kind": "raw", "part_bytes": -1}, "part_bytes -1"),
+        ({"kind": "raw", "part_bytes": 0}, "part_bytes must be at least 1"),
+        ({"kind": "matched", "semantics": "text"}, "known: pair, metaclip2, record"),
+        ({"kind": "raw", "semantics": "metaclip2"}, "keeps every readable pair"),
+        ({"kind": "raw", "semantics": "record"}, "keeps every readable pair"),
+        ({"kind": "balanced", "size": 3, "semantics": "record"}, "may fall within a record"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        EmissionRequest(**fields)
+
+
+def test_identity_is_json_and_tells_requests_apart() -> None:
+    run = {"id": "r", "rule": "metaclip1", "metadata": {"all": "f"}}
+    requests = [
+        RAW,
+        MATCHED,
+        BALANCED,
+        replace(BALANCED, t=np.nextafter(4.0, 5)),
+        replace(BALANCED, seed=8),
+        replace(BALANCED, round=1),
+        replace(BALANCED, part_bytes=1000),
+        replace(BALANCED, semantics="metaclip2"),
+        replace(BALANCED, semantics="record"),
+        EmissionRequest("balanced", size=4),
+        EmissionRequest("balanced", tail_share=0.5),
+    ]
+    ids = {hash_json(request.identity(run, "s")) for request in requests}
+    ids |= {hash_json(RAW.identity(run, "t")), hash_json(RAW.identity({**run, "id": "q"}, "s"))}
+    assert len(ids) == len(requests) + 2
+    identity = BALANCED.identity(run, "s")
+    assert json.loads(json.dumps(identity)) == identity
+    assert identity["target"] == {"t": "0x1.0000000000000p+2"}
+    for request in requests:
+        assert EmissionRequest.from_identity(request.identity(run, "s")) == request
+
+
+def test_what_needs_one_language() -> None:
+    record, size = replace(BALANCED, semantics="record"), EmissionRequest("balanced", size=1)
+    for request in (record, size, replace(MATCHED, semantics="record")):
+        request.require_possible(["all"])
+        with pytest.raises(InvalidInputError, match="needs metadata of one language"):
+            request.require_possible(["en", "zh"])
+    for request in (RAW, MATCHED, BALANCED, replace(BALANCED, semantics="metaclip2")):
+        request.require_possible(["en", "zh"])
