@@ -205,7 +205,7 @@ def index_pairs(
         status=np.where(
             rejected, Status.REJECTED, np.where(hit, Status.MATCHED, Status.UNMATCHED)
         ).astype(np.uint8),
-        reason=np.array(pc.fill_null(pairs["reject"], "").to_pylist(), np.str_),
+        reason=_decoded(pc.fill_null(pairs["reject"], "").dictionary_encode()),
         row_bytes=pairs["row_bytes"].to_numpy(),
         matches=matches,
         extras=extras,
@@ -274,7 +274,7 @@ def _coded(strings: npt.NDArray[np.str_]) -> pa.DictionaryArray:
 def _decoded(column: pa.ChunkedArray) -> npt.NDArray[np.str_]:
     if not len(column):
         return np.zeros(0, np.str_)
-    coded = column.chunk(0)
+    coded = column.unify_dictionaries().combine_chunks()
     names: npt.NDArray[np.str_] = np.array(coded.dictionary.to_pylist(), np.str_)
     strings: npt.NDArray[np.str_] = names[coded.indices.to_numpy()]
     return strings

@@ -68,7 +68,7 @@ def publish_dataset(
     small.append(_SmallFile(ENTRY_COUNTS, "entry_counts", _entry_counts(counts, entries), number))
     small.append(_SmallFile(CARD, "card", card, 0))
     files = [*pairs, *images, *[file.record for file in small]]
-    manifest = _manifest(plan, files, counts, provenance, len(uids) - len(np.unique(uids)))
+    manifest = _manifest(plan, files, counts, provenance, int((uids[1:] == uids[:-1]).sum()))
     if not is_published(dataset_url, manifest):
         for file in small:
             storage.write_bytes(storage.join(dataset_url, file.name), file.content)

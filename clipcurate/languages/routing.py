@@ -69,7 +69,9 @@ class Router:
 
 def rows_by_name(names: Names) -> dict[str, npt.NDArray[np.int64]]:
     """Return the ascending rows of each distinct name, names in order."""
-    coded = pa.array(names.tolist(), pa.string()).dictionary_encode()
+    if len(names) and (names == names[0]).all():
+        return {str(names[0]): np.arange(len(names))}
+    coded = pa.array(names, pa.string()).dictionary_encode()
     codes = coded.indices.to_numpy()
     order = np.argsort(codes, kind="stable")
     edges = np.cumsum(np.bincount(codes, minlength=len(coded.dictionary)))[:-1]
