@@ -1,4 +1,5 @@
 import math
+import random
 from collections.abc import Sequence
 
 import numpy as np
@@ -141,25 +142,69 @@ def pool(csr):  # type: ignore[no-untyped-def]
     return matches, np.bincount(matches.entry_ids, minlength=300)
 
 
+SEEDS = 200
+
+
 @pytest.mark.parametrize("t", [3.0, 20.0, 150.0])
-def test_mean_size_over_seeds_is_what_the_paper_draws(pool, random_keys, t: float) -> None:  # type: ignore[no-untyped-def]
+def test_mean_and_spread_of_the_size_are_what_the_paper_draws(pool, random_keys, t: float) -> None:  # type: ignore[no-untyped-def]
     matches, counts = pool
-    seeds, keys = 200, random_keys(len(matches))
-    sizes = [int((critical_t(matches, counts, keys, seed) <= t).sum()) for seed in range(seeds)]
+    keys = random_keys(len(matches))
+    sizes = [int((critical_t(matches, counts, keys, s) <= t).sum()) for s in range(SEEDS)]
+    drawn = [int(algorithm_1(matches, counts, t, s).sum()) for s in range(SEEDS)]
     q = keep_probability(matches, counts, t)
     deviation = np.sqrt((q * (1 - q)).sum())
-    error = deviation / np.sqrt(seeds)
+    error, spread_error = deviation / np.sqrt(SEEDS), deviation / np.sqrt(2 * (SEEDS - 1))
     assert abs(np.mean(sizes) - q.sum()) < 4 * error
-    assert 0.75 < np.std(sizes) / deviation < 1.25
-    drawn = [algorithm_1(matches, counts, t, seed) for seed in range(seeds)]
+    assert abs(np.std(sizes, ddof=1) - deviation) < 4 * spread_error
     assert abs(np.mean(sizes) - np.mean(drawn)) < 4 * np.sqrt(2) * error
+    assert abs(np.std(sizes) - np.std(drawn)) < 4 * np.sqrt(2) * spread_error
 
 
-def algorithm_1(matches, counts, t: float, seed: int) -> int:  # type: ignore[no-untyped-def]
-    """Alg. 1 of the paper: a coin per matched entry, the first success keeps the pair."""
-    probability = np.minimum(1, t / np.maximum(counts, 1))
-    succeeded = (
-        np.random.default_rng(seed).random(len(matches.entry_ids)) < probability[matches.entry_ids]
-    )
+@pytest.mark.parametrize("t", [3.0, 20.0, 150.0])
+def test_pairs_of_every_entry_are_kept_as_often_as_the_paper_keeps_them(  # type: ignore[no-untyped-def]
+    pool, random_keys, t: float
+) -> None:
+    matches, counts = pool
     pairs = np.repeat(np.arange(len(matches)), matches.hits_per_text)
-    return len(np.unique(pairs[succeeded]))
+    q = keep_probability(matches, counts, t)
+    expected = np.bincount(matches.entry_ids, q[pairs], len(counts))
+    deviation = np.sqrt(np.bincount(matches.entry_ids, (q * (1 - q))[pairs], len(counts)))
+    assert (expected >= np.minimum(counts, t) - 1e-6).all()
+    keys, seeds = random_keys(len(matches)), 20
+    kept = [critical_t(matches, counts, keys, seed) <= t for seed in range(seeds)]
+    for sets in (kept[:1], kept):
+        found = np.bincount(matches.entry_ids, sum(sets)[pairs], len(counts)) / len(sets)
+        assert (np.abs(found - expected) <= 4 * deviation / np.sqrt(len(sets)) + 1e-6).all()
+
+
+def test_a_second_round_follows_its_own_law(pool, csr, random_keys) -> None:  # type: ignore[no-untyped-def]
+    """Thin, lose at random, count again, thin again: sizes are Σq of what arrived."""
+    matches, counts = pool
+    keys, rng = random_keys(len(matches)), np.random.default_rng(8)
+    surplus = {0: 0.0, 1: 0.0}
+    variance = 0.0
+    for seed in range(SEEDS):
+        kept = critical_t(matches, counts, keys, seed) <= 60.0
+        arrived = np.flatnonzero(kept & (rng.random(len(kept)) > 0.2))
+        second = matches.take(arrived)
+        recount = np.bincount(second.entry_ids, minlength=len(counts))
+        q = keep_probability(second, recount, 10.0)
+        variance += (q * (1 - q)).sum()
+        for round_ in surplus:
+            critical = critical_t(second, recount, keys[arrived], seed, round_)
+            surplus[round_] += (critical <= 10.0).sum() - q.sum()
+    assert abs(surplus[1]) < 4 * np.sqrt(variance)
+    assert surplus[0] > 10 * np.sqrt(variance)  # the old coins would keep what they kept before
+
+
+def algorithm_1(matches, counts, t: float, seed: int):  # type: ignore[no-untyped-def]
+    """Alg. 1 of the paper, word for word: which pairs are kept."""
+    rng = random.Random(seed)
+    entry_count = np.maximum(counts, t)
+    entry_prob = (t / entry_count).tolist()
+    return np.array(
+        [
+            any(rng.random() < entry_prob[entry] for entry in matches[i].tolist())
+            for i in range(len(matches))
+        ]
+    )
