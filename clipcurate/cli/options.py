@@ -39,7 +39,12 @@ LanguageMap = Annotated[
 Output = Annotated[str, typer.Option("--output", help="Folder (or fsspec URL) for everything.")]
 Threshold = Annotated[
     float | None,
-    typer.Option("--t", help="Keep a text of an entry with count c with probability min(1, t/c)."),
+    typer.Option(
+        "--t",
+        "--t-max",
+        help="Keep a text of an entry with count c with probability min(1, t/c). As --t-max: the "
+        "largest t wanted, for `rethreshold` to cut smaller datasets from.",
+    ),
 ]
 Size = Annotated[int | None, typer.Option("--size", help="Keep exactly so many pairs.")]
 TailShare = Annotated[

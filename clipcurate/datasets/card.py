@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from clipcurate.datasets.emission import EmissionPlan
+from clipcurate.datasets.emission import EmissionSummary
 from clipcurate.datasets.manifest import FileRecord
 
 _CARD = """---
@@ -46,20 +46,22 @@ webdataset.WebDataset(sorted(glob.glob("images-*.tar")), shardshuffle=False)
 
 
 def dataset_card(
-    plan: EmissionPlan, pairs: Sequence[FileRecord], images: Sequence[FileRecord]
+    plan: EmissionSummary, pairs: Sequence[FileRecord], images: Sequence[FileRecord]
 ) -> str:
     """Return the card as Markdown. It depends on the emission alone."""
     totals = "\n".join(
         f"| {name.replace('_', ' ')} | {count:,} |" for name, count in vars(plan.totals).items()
     )
     cuts = ", ".join(f"t = {cut.t!r} ({name})" for name, cut in plan.cuts.items())
+    parent = plan.identity.get("subset_of")
+    subset = f" A subset of the dataset with hash {parent}." if parent else ""
     return _CARD.format(
         kind=plan.request.kind.capitalize(),
         emission=plan.emission_id,
         pairs=sum(file.rows for file in pairs),
         read=plan.totals.pairs,
         totals=totals,
-        cut=f"Cut: {cuts}, seed {plan.request.seed}, semantics {plan.request.semantics}."
+        cut=f"Cut: {cuts}, seed {plan.request.seed}, semantics {plan.request.semantics}.{subset}"
         if cuts
         else "No cut.",
         images=_IMAGES.format(tars=len(images), samples=sum(f.rows for f in images))

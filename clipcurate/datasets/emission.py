@@ -58,18 +58,16 @@ def _cuts(by_language: Mapping[str, float]) -> dict[str, Cut]:
     return {name: Cut(t) for name, t in by_language.items()}
 
 
-@dataclass(frozen=True)
-class EmissionPlan:
-    """All that workers need to write an emission's parts, and most of its manifest.
+@dataclass(frozen=True, kw_only=True)
+class EmissionSummary:
+    """What a dataset is, but for its files: most of its manifest.
 
     Attributes:
         emission_id, identity: what determines the bytes.
         cuts: per metadata language.
         totals: the seven outcomes.
         expected, deviation: of the number of kept pairs over seeds, at the cut.
-        kept_records: kept pool rows per match task, in task order.
-        part_records: kept pool rows per part.
-        extras: hexadecimal Arrow schema of the pool's other columns.
+        unknown_rows: inputs that could not be read.
     """
 
     emission_id: str
@@ -79,10 +77,22 @@ class EmissionPlan:
     totals: Totals
     expected: float
     deviation: float
+    unknown_rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmissionPlan(EmissionSummary):
+    """All that workers need to write an emission's parts.
+
+    Attributes:
+        kept_records: kept pool rows per match task, in task order.
+        part_records: kept pool rows per part.
+        extras: hexadecimal Arrow schema of the pool's other columns.
+    """
+
     kept_records: list[int]
     part_records: int
     extras: str
-    unknown_rows: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def num_parts(self) -> int:

@@ -29,6 +29,8 @@ _MANY_VALUES = {"uid", "url", "text", "entry_ids", "critical_t"}
 IMAGE_COLUMNS = ("image", "image_ext")
 LoadTask = Callable[[int], Scored]
 """Returns a match task's index and scores."""
+Sample = tuple[bytes, str, dict[str, Any]]
+"""A kept image, its extension, and the record of its kept texts."""
 
 CORE_SCHEMA = pa.schema(
     [
@@ -163,38 +165,37 @@ def _column(pairs: pa.Table, name: str, kind: pa.DataType) -> Any:
     return pa.nulls(pairs.num_rows, kind)
 
 
-def write_pairs(batches: Iterable[KeptBatch], schema: pa.Schema, path: Path) -> tuple[int, str]:
+def write_pairs(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> tuple[int, str]:
     """Write the parquet file of a part; return its rows and its content hash.
 
     The bytes depend on the pairs and on the writer's version only, not on how they were batched
     (a part's texts are far below the 2 GiB above which Arrow keeps batches apart).
     """
-    tables = [batch.pairs for batch in batches]
     table = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
     coded = [name for name in schema.names if name not in _MANY_VALUES]
     pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=coded)
     return table.num_rows, content_hash(table)
 
 
-def write_images(batches: Iterable[KeptBatch], part: int, path: Path) -> int:
+def write_images(samples: Iterable[Sample], part: int, path: Path) -> int:
     """Write the webdataset tar of a part, a sample per kept image; return the number of samples.
 
     Members of a sample: its image, `.txt` with its first kept text, `.json` with all of them.
     """
-    samples = 0
+    number = 0
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for image, extension, record in _samples(batches):
-            key = f"{part:05d}{samples:07d}"
+        for image, extension, record in samples:
+            key = f"{part:05d}{number:07d}"
             _add(tar, f"{key}.{extension}", image)
             _add(tar, f"{key}.txt", record["texts"][0]["text"].encode())
             _add(tar, f"{key}.json", json.dumps(record, ensure_ascii=False).encode())
-            samples += 1
-    return samples
+            number += 1
+    return number
 
 
-def _samples(batches: Iterable[KeptBatch]) -> Iterator[tuple[bytes, str, dict[str, Any]]]:
+def image_samples(batches: Iterable[KeptBatch]) -> Iterator[Sample]:
     """Group consecutive pairs of one pool row; a row never spans parts, but may span batches."""
-    current: tuple[bytes, str, dict[str, Any]] | None = None
+    current: Sample | None = None
     for batch in batches:
         if batch.images is None:
             continue

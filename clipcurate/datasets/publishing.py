@@ -1,18 +1,23 @@
-"""The files beside the parts: uids, counts, the card. Then the manifest."""
+"""The files of a dataset: its parts, what stands beside them, and then the manifest."""
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+import platform
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from clipcurate import storage
 from clipcurate.balancing import tail_share_of
 from clipcurate.datasets.card import dataset_card
-from clipcurate.datasets.emission import EmissionPlan
+from clipcurate.datasets.emission import EmissionSummary
 from clipcurate.datasets.manifest import (
     FileRecord,
     Manifest,
@@ -20,6 +25,7 @@ from clipcurate.datasets.manifest import (
     publish,
     read_part,
 )
+from clipcurate.datasets.parts import Sample, write_images, write_pairs
 from clipcurate.datasets.snapshot import Counts
 from clipcurate.hashing import hash_bytes, hex_to_halves
 
@@ -35,9 +41,40 @@ def counts_name(language: str) -> str:
     return f"counts-{language}.npy"
 
 
+def publish_pairs(
+    tables: Iterable[pa.Table], schema: pa.Schema, part: int, directory: Path, dataset_url: str
+) -> FileRecord:
+    """Write the pairs of a part, stage them in `directory`, and put them into the dataset."""
+    path = directory / "pairs"
+    with storage.writing(dataset_url):
+        rows, content = write_pairs(tables, schema, path)
+    stored = storage.publish(path, dataset_url, f"pairs-{part:05d}", ".parquet")
+    return FileRecord(stored.name, "pairs", stored.size, stored.hash, rows, part, content)
+
+
+def publish_images(
+    samples: Iterable[Sample], part: int, directory: Path, dataset_url: str
+) -> FileRecord:
+    """Write the images of a part, stage them in `directory`, and put them into the dataset."""
+    path = directory / "images"
+    with storage.writing(dataset_url):
+        number = write_images(samples, part, path)
+    stored = storage.publish(path, dataset_url, f"images-{part:05d}", ".tar")
+    return FileRecord(stored.name, "images", stored.size, stored.hash, number, part)
+
+
+def made_here() -> dict[str, Any]:
+    """Return when, where and by what versions a dataset is made, for its provenance."""
+    return {
+        "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "host": platform.node(),
+        "versions": {name: version(name) for name in ("clipcurate", "pyarrow", "numpy")},
+    }
+
+
 def publish_dataset(
     dataset_url: str,
-    plan: EmissionPlan,
+    plan: EmissionSummary,
     parts: Sequence[FileRecord],
     counts: Counts,
     entries: Mapping[str, Sequence[str]],
@@ -104,7 +141,7 @@ def sorted_uids(dataset_url: str, pairs: Sequence[FileRecord]) -> npt.NDArray[np
 
 
 def _manifest(
-    plan: EmissionPlan,
+    plan: EmissionSummary,
     files: Sequence[FileRecord],
     counts: Counts,
     provenance: dict[str, Any],

@@ -52,9 +52,9 @@ def verify_dataset(url: str, run_url: str = "", progress: Progress = lambda _: N
     check(hash_json(manifest.identity) == manifest.emission_id, "the emission id is not its hash")
     for file in manifest.files:
         progress(f"hashing {file.name}")
-        _check_file(url, file)
+        check_file(url, file)
     progress("totals, counts and uids")
-    counts, entries = _check_figures(url, manifest)
+    counts, entries = check_figures(url, manifest)
     matcher_for = _matchers(entries, str(manifest.identity["run"]["rule"]))
     for file in manifest.of_role("pairs"):
         progress(f"deciding the rows of {file.name} again")
@@ -82,7 +82,8 @@ def _matchers(entries: Entries, rule: str) -> MatcherFor:
     return matcher_for
 
 
-def _check_file(url: str, file: FileRecord) -> None:
+def check_file(url: str, file: FileRecord) -> None:
+    """Hold a file's size and hash against the manifest. Raises DatasetError."""
     state, size = xxhash.xxh3_128(), 0
     with storage.open_read(storage.join(url, file.name)) as source:
         while chunk := source.read(CHUNK):
@@ -92,9 +93,7 @@ def _check_file(url: str, file: FileRecord) -> None:
     check(state.hexdigest() == file.hash, f"{file.name}: its bytes are not what was written")
 
 
-def _check_figures(
-    url: str, manifest: Manifest
-) -> tuple[dict[str, npt.NDArray[np.int64]], Entries]:
+def check_figures(url: str, manifest: Manifest) -> tuple[dict[str, npt.NDArray[np.int64]], Entries]:
     """Check the small files against each other and the totals; return counts and entries."""
     pairs = manifest.of_role("pairs")
     kept = sum(file.rows for file in pairs)

@@ -2,11 +2,7 @@
 
 import json
 import logging
-import platform
-import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from clipcurate import storage
@@ -15,7 +11,12 @@ from clipcurate.datasets.emission import EmissionPlan, make_plan
 from clipcurate.datasets.manifest import NAME, FileRecord
 from clipcurate.datasets.match_index import MatchIndex, extras_from_hex
 from clipcurate.datasets.outcomes import score
-from clipcurate.datasets.publishing import publish_dataset
+from clipcurate.datasets.publishing import (
+    made_here,
+    publish_dataset,
+    publish_images,
+    publish_pairs,
+)
 from clipcurate.datasets.recount import recount
 from clipcurate.datasets.run_record import PREFIX
 from clipcurate.errors import ConflictError, DatasetError
@@ -136,9 +137,12 @@ class SamplerTasks:
             assignment.check(batch.pairs.num_rows)
         dataset = assignment.emission.plan.dataset_url
         with storage.staged(dataset, assignment.lease.token) as directory:
-            records = [_publish_pairs(batches, plan, part, directory, dataset)]
+            schema = parts.dataset_schema(extras_from_hex(plan.extras))
+            pairs = (batch.pairs for batch in batches)
+            records = [publish_pairs(pairs, schema, part, directory, dataset)]
             if any(batch.images is not None for batch in batches):
-                records.append(_publish_images(batches, part, directory, dataset))
+                images = parts.image_samples(batches)
+                records.append(publish_images(images, part, directory, dataset))
         result = pb.WriteResult(
             files=[json.dumps(record.to_json()) for record in records], pairs=records[0].rows
         )
@@ -187,14 +191,12 @@ class SamplerTasks:
     def _provenance(self, files: RunFiles) -> dict[str, Any]:
         spec = files.run.spec
         return {
-            "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "host": platform.node(),
+            **made_here(),
             "run": files.folder(),
             "plan": spec.plan.url,
             "engine": spec.engine,
             "recounted": self._frozen(files).recounted,
             "unmatched_by_language": files.unmatched_by_language(),
-            "versions": {name: version(name) for name in ("clipcurate", "pyarrow", "numpy")},
         }
 
 
@@ -215,24 +217,3 @@ def unknown_rows(files: RunFiles) -> list[dict[str, Any]]:
 
 def _entries(spec: pb.RunSpec) -> dict[str, tuple[str, ...]]:
     return {ref.language: Metadata.from_bytes(read(ref.object)).entries for ref in spec.metadata}
-
-
-def _publish_pairs(
-    batches: list[parts.KeptBatch], plan: EmissionPlan, part: int, directory: Path, dataset: str
-) -> FileRecord:
-    schema = parts.dataset_schema(extras_from_hex(plan.extras))
-    path = directory / "pairs"
-    with storage.writing(dataset):
-        rows, content = parts.write_pairs(batches, schema, path)
-    stored = storage.publish(path, dataset, f"pairs-{part:05d}", ".parquet")
-    return FileRecord(stored.name, "pairs", stored.size, stored.hash, rows, part, content)
-
-
-def _publish_images(
-    batches: list[parts.KeptBatch], part: int, directory: Path, dataset: str
-) -> FileRecord:
-    path = directory / "images"
-    with storage.writing(dataset):
-        samples = parts.write_images(batches, part, path)
-    stored = storage.publish(path, dataset, f"images-{part:05d}", ".tar")
-    return FileRecord(stored.name, "images", stored.size, stored.hash, samples, part)

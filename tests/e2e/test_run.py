@@ -146,6 +146,21 @@ def test_a_threshold_later_adds_a_nested_dataset_from_the_same_counts(
     assert kept == duckdb.sql(query.format(big, T / 4)).fetchall()
 
 
+def test_a_dataset_gives_every_smaller_one_without_the_pool(
+    finished: Path, command_line: CommandLine, tmp_path: Path
+) -> None:
+    balanced = datasets(finished)["balanced"]
+    done = command_line("rethreshold", balanced, "--t", T / 2, "--output", tmp_path / "small")
+    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "small")), done.stderr
+    query = "SELECT uid, text FROM '{}/pairs-*.parquet' WHERE critical_t <= {}"
+    wanted = duckdb.sql(query.format(datasets(finished)["matched"], T / 2)).fetchall()
+    assert duckdb.sql(query.format(tmp_path / "small", T)).fetchall() == wanted
+    checked = command_line("verify", tmp_path / "small", "--run", finished)
+    assert checked.returncode == 0, checked.stderr
+    larger = command_line("rethreshold", balanced, "--t", 2 * T)
+    assert (larger.returncode, "its own is 40" in larger.stderr) == (1, True)
+
+
 def test_an_exact_size_is_exact_and_planned_before(
     finished: Path, inputs: Path, command_line: CommandLine
 ) -> None:

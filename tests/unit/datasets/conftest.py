@@ -18,7 +18,7 @@ from clipcurate.datasets.emission import EmissionPlan, make_plan
 from clipcurate.datasets.manifest import FileRecord, Manifest
 from clipcurate.datasets.match_index import MatchIndex, extras_from_hex, index_batches
 from clipcurate.datasets.outcomes import Scored, score
-from clipcurate.datasets.publishing import publish_dataset
+from clipcurate.datasets.publishing import publish_dataset, publish_images, publish_pairs
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.datasets.run_record import PREFIX, FrozenRun, RunRecord
@@ -81,13 +81,9 @@ class Run:
         batches = list(parts.kept_batches(self.plan, plan, part, scored.__getitem__))
         schema = parts.dataset_schema(extras_from_hex(plan.extras))
         with storage.staged(url, "t") as folder:
-            rows, content = parts.write_pairs(batches, schema, folder / "pairs")
-            done = storage.publish(folder / "pairs", url, f"pairs-{part:05d}", ".parquet")
-            files = [FileRecord(done.name, "pairs", done.size, done.hash, rows, part, content)]
+            files = [publish_pairs((b.pairs for b in batches), schema, part, folder, url)]
             if any(batch.images for batch in batches):
-                samples = parts.write_images(batches, part, folder / "images")
-                done = storage.publish(folder / "images", url, f"images-{part:05d}", ".tar")
-                files.append(FileRecord(done.name, "images", done.size, done.hash, samples, part))
+                files.append(publish_images(parts.image_samples(batches), part, folder, url))
         return files
 
 

@@ -41,7 +41,16 @@ def test_part_records(records: int, nbytes: int, size: int, expected: int) -> No
 
 def plan_with(kept_records: list[int], records: int) -> EmissionPlan:
     return EmissionPlan(
-        *("e", {}, RAW, {}, Totals(), 0.0, 0.0), kept_records, records, extras_to_hex(pa.schema([]))
+        emission_id="e",
+        identity={},
+        request=RAW,
+        cuts={},
+        totals=Totals(),
+        expected=0.0,
+        deviation=0.0,
+        kept_records=kept_records,
+        part_records=records,
+        extras=extras_to_hex(pa.schema([])),
     )
 
 

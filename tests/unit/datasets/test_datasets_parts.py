@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from clipcurate.balancing import coins
 from clipcurate.datasets.content import content_hash
 from clipcurate.datasets.manifest import load, read_pairs
-from clipcurate.datasets.parts import KeptBatch, dataset_schema, kept_batches, write_pairs
+from clipcurate.datasets.parts import dataset_schema, kept_batches, write_pairs
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.errors import InputChangedError
 from clipcurate.hashing import hash_bytes, hex_to_halves
@@ -185,11 +185,8 @@ def test_a_parts_bytes_do_not_depend_on_its_batches(
     edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
     written = []
     for ends in ([0, len(rows)], edges):
-        batches = [
-            KeptBatch(pa.Table.from_pylist(rows[a:b], schema), None, [])
-            for a, b in itertools.pairwise(ends)
-        ]
-        number, content = write_pairs(batches, schema, tmp_path / "part")
+        tables = [pa.Table.from_pylist(rows[a:b], schema) for a, b in itertools.pairwise(ends)]
+        number, content = write_pairs(tables, schema, tmp_path / "part")
         written.append((number, content, (tmp_path / "part").read_bytes()))
     assert written[0] == written[1]
     table = pq.read_table(tmp_path / "part")
