@@ -107,8 +107,24 @@ class Ledger(RunReader):
             self._rest(run_id)
         return None
 
+    def look(self, run_id: str) -> pb.Run:
+        """Return a run; put it on the lists again where Redis has lost it there.
+
+        Raises:
+            NotFoundError: the run is unknown.
+        """
+        run = self.run(run_id)
+        if self._redis.zscore(RUNS, run_id) is None:
+            self._redis.zadd(RUNS, {run_id: run.created_at}, nx=True)
+        if run.state not in ENDED and self._redis.zscore(ACTIVE_RUNS, run_id) is None:
+            self._activate(run_id)
+        return run
+
     def _rest(self, run_id: str) -> None:
         """Nothing can be handed out: mend what a crash left closed, forget what has ended."""
+        if not self._redis.exists(run_prefix(run_id) + "run"):  # Redis has lost it
+            self._redis.zrem(ACTIVE_RUNS, run_id)
+            return
         if self._open_due(run_id) or self.state(run_id) not in ENDED:
             return
         self._redis.zrem(ACTIVE_RUNS, run_id)

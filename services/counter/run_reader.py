@@ -31,8 +31,9 @@ class RunReader:
         self._redis = store.redis
 
     def run_ids(self) -> list[str]:
-        """Return all runs, oldest first."""
-        return [run_id.decode() for run_id in self._redis.zrange(RUNS, 0, -1)]
+        """Return all runs that Redis still holds, oldest first."""
+        listed = [run_id.decode() for run_id in self._redis.zrange(RUNS, 0, -1)]
+        return [run for run in listed if self._redis.exists(run_prefix(run) + "run")]
 
     def active_run_ids(self) -> list[str]:
         """Return the runs that may have tasks to hand out, oldest first."""

@@ -42,7 +42,7 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
     def GetRun(
         self, request: ledger_pb2.GetRunRequest, context: grpc.ServicerContext
     ) -> ledger_pb2.GetRunResponse:
-        return ledger_pb2.GetRunResponse(run=self._ledger.run(request.run_id))
+        return ledger_pb2.GetRunResponse(run=self._ledger.look(request.run_id))
 
     def ListRuns(
         self, request: ledger_pb2.ListRunsRequest, context: grpc.ServicerContext
@@ -81,7 +81,7 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
         self, run_id: str, interval: float, context: grpc.ServicerContext
     ) -> Iterator[ledger_pb2.WatchRunResponse]:
         while context.is_active():
-            run = self._ledger.run(run_id)
+            run = self._ledger.look(run_id)
             yield ledger_pb2.WatchRunResponse(run=run)
             if run.state in _ENDED:
                 return

@@ -16,7 +16,7 @@ from clipcurate.errors import (
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.ledger import Ledger, emission_key
 from services.counter.stages import StageKey
-from services.counter.store import Store, run_prefix, translate
+from services.counter.store import ACTIVE_RUNS, RUNS, Store, run_prefix, translate
 
 RUN = "run-1"
 MATCH = [pb.STAGE_MATCH]
@@ -358,3 +358,25 @@ def test_the_hand_out_order_is_keyed(ledger: Ledger) -> None:
     twos = [claim(ledger).task.index for _ in range(50)]
     assert sorted(ones) == sorted(twos) == list(range(50))
     assert len({tuple(ones), tuple(twos), tuple(range(50))}) == 3
+
+
+def test_a_run_that_redis_has_lost_does_not_hold_up_the_others(
+    ledger: Ledger, store: Store
+) -> None:
+    ledger.create("lost", spec(1), [])
+    ledger.create(RUN, spec(1), [])
+    store.redis.delete(*store.redis.scan_iter(run_prefix("lost") + "*"))
+    assert claim(ledger).task.run_id == RUN
+    assert ledger.run_ids() == [RUN]
+    assert ledger.active_run_ids() == [RUN]
+
+
+def test_a_run_that_the_lists_have_lost_is_put_back_by_whoever_looks(
+    ledger: Ledger, store: Store
+) -> None:
+    ledger.create(RUN, spec(1), [])
+    store.redis.delete(RUNS, ACTIVE_RUNS)
+    assert ledger.claim("a", MATCH) is None
+    ledger.look(RUN)
+    assert ledger.run_ids() == [RUN]
+    assert claim(ledger).task.run_id == RUN
