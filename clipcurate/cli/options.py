@@ -75,7 +75,10 @@ OrderSeed = Annotated[
 PartBytes = Annotated[
     int, typer.Option("--part-bytes", help="Pool bytes per part of a dataset; 0: 256 MiB.")
 ]
-TextColumn = Annotated[str | None, typer.Option("--text-column", help="Default: text, caption …")]
+TextColumn = Annotated[
+    list[str] | None,
+    typer.Option("--text-column", help="Default: text, caption …; repeatable, for several texts."),
+]
 UrlColumn = Annotated[str | None, typer.Option("--url-column", help="Default: url, URL …")]
 KeyColumn = Annotated[
     str | None, typer.Option("--key-column", help="What identifies the image: uid, key, url …")
@@ -95,6 +98,18 @@ RedisUrl = Annotated[
     str, typer.Option("--redis", help="Use this Redis instead of an embedded one.")
 ]
 State = Annotated[Path | None, typer.Option("--state", help="Folder for Redis's data and logs.")]
+
+
+def columns_of(
+    text: list[str] | None,
+    url: str | None,
+    key: str | None,
+    uid: str | None,
+    lang: str | None,
+) -> Columns:
+    """Turn options into the columns wanted. Raises PoolError."""
+    first, more = (text[0], text[1:]) if text else (None, [])
+    return Columns(first, url, key, uid, lang, more_texts=tuple(more))
 
 
 def emission_requests(

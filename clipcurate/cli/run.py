@@ -16,7 +16,6 @@ from clipcurate.cli.local import StackOptions, local_stack, state_held
 from clipcurate.cli.progress import follow, say, show_languages, show_outcome
 from clipcurate.cli.submission import Submission, prepare
 from clipcurate.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
-from clipcurate.pools import Columns
 from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
@@ -75,7 +74,7 @@ def run(
             if not abandon:
                 _refuse_unfinished(submission, output)
             _require(pool, metadata)
-            columns = Columns(text_column, url_column, key_column, uid_column, lang_column)
+            columns = opt.columns_of(text_column, url_column, key_column, uid_column, lang_column)
             emissions = opt.emission_requests(
                 emit, t, size, tail_share, seed, round, part_bytes, semantics
             )

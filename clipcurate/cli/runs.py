@@ -12,7 +12,6 @@ from clipcurate.cli import options as opt
 from clipcurate.cli.local import StackOptions, local_stack, state_held
 from clipcurate.cli.progress import follow, say, show_outcome, show_problems
 from clipcurate.cli.submission import prepare
-from clipcurate.pools import Columns
 from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.settings import SecuritySettings
 from clipcurate.rpc.signals import stop_on_signals
@@ -89,7 +88,7 @@ def submit(
 
     This machine must see the pool and the output under the same names as the services do.
     """
-    columns = Columns(text_column, url_column, key_column, uid_column, lang_column)
+    columns = opt.columns_of(text_column, url_column, key_column, uid_column, lang_column)
     emissions = opt.emission_requests(emit, t, size, tail_share, seed, round, part_bytes, semantics)
     training = opt.train_request(train, train_set, eval_url)
     request = opt.run_request(

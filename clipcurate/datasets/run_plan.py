@@ -94,9 +94,11 @@ class RunPlan:
     def from_bytes(cls, content: bytes) -> "RunPlan":
         """Read what `to_bytes` wrote."""
         value = json.loads(content)
+        columns = value["columns"]
+        columns["more_texts"] = tuple(columns.get("more_texts", ()))
         return cls(
             tuple(Shard.from_json(shard) for shard in value["shards"]),
-            Columns(**value["columns"]),
+            Columns(**columns),
             tuple(Task(tuple(Slice(*part) for part in task)) for task in value["tasks"]),
             value["languages"] and LanguageChoice.from_json(value["languages"]),
         )

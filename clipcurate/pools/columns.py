@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 from clipcurate.errors import PoolError
 
@@ -24,6 +25,7 @@ class Columns:
 
     Attributes:
         needs_lang: refuse a shard without a language column (webdataset samples excepted).
+        more_texts: columns whose texts follow those of the text column, in this order.
     """
 
     text: str | None = None
@@ -32,14 +34,21 @@ class Columns:
     uid: str | None = None
     lang: str | None = None
     needs_lang: bool = False
+    more_texts: tuple[str, ...] = ()
 
-    def identity(self) -> dict[str, str | None]:
+    def __post_init__(self) -> None:
+        """Refuse a text column that is named twice."""
+        refuse_duplicates([self.text, *self.more_texts], "--text-column")
+
+    def identity(self) -> dict[str, Any]:
         """Return what determines a pair's fields, for hashing."""
-        return {part: getattr(self, part) for part in PARTS}
+        more = {"more_texts": list(self.more_texts)} if self.more_texts else {}
+        return {part: getattr(self, part) for part in PARTS} | more
 
-    def requested(self) -> dict[str, str]:
-        """Return the parts whose column the user named, with that column."""
-        return {part: name for part in PARTS if (name := getattr(self, part)) is not None}
+    def requested(self) -> list[tuple[str, str]]:
+        """Return the parts whose columns the user named, each with its column."""
+        named = [(part, name) for part in PARTS if (name := getattr(self, part)) is not None]
+        return named + [("text", name) for name in self.more_texts]
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,12 @@ class Roles:
     key: str | None
     uid: str | None
     lang: str | None
+    more_texts: tuple[str, ...] = ()
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """Return the columns of texts, in order."""
+        return (() if self.text is None else (self.text,)) + self.more_texts
 
     @cached_property
     def described(self) -> tuple[str | None, ...]:
@@ -63,7 +78,7 @@ class Roles:
 
         A column that is only the image key stays, because the key field may be re-typed.
         """
-        return frozenset({self.text, self.url, self.uid, self.lang})
+        return frozenset({*self.texts, self.url, self.uid, self.lang})
 
 
 @lru_cache(maxsize=4096)
@@ -78,7 +93,14 @@ def choose(columns: Columns, names: tuple[str, ...]) -> Roles:
         key=_first(columns.key, keys, names),
         uid=uid,
         lang=_first(columns.lang, LANG_ALIASES, names),
+        more_texts=tuple(name for name in columns.more_texts if name in names),
     )
+
+
+@lru_cache(maxsize=4096)
+def text_fields(names: tuple[str, ...]) -> tuple[str | None, str | None]:
+    """Choose the fields of a text and of its language among those of a struct."""
+    return _first(None, TEXT_ALIASES, names), _first(None, LANG_ALIASES, names)
 
 
 def require(columns: Columns, names: tuple[str, ...], where: str) -> Roles:
@@ -103,16 +125,17 @@ def missing(columns: Columns, names: Collection[str]) -> dict[str, str]:
 
     A text is always needed, a language where `needs_lang` says so.
     """
-    lacking = {part: name for part, name in columns.requested().items() if name not in names}
+    lacking = {part: name for part, name in columns.requested() if name not in names}
     for part in ("text", "lang") if columns.needs_lang else ("text",):
         if getattr(columns, part) is None and not any(name in names for name in _NEEDED[part]):
             lacking[part] = ""
     return lacking
 
 
-def refuse_duplicates(names: Collection[str], where: str) -> None:
+def refuse_duplicates(names: Collection[str | None], where: str) -> None:
     """Raise PoolError if two columns share a name: which one is meant cannot be known."""
-    twice = sorted(name for name in set(names) if list(names).count(name) > 1)
+    given = [name for name in names if name is not None]
+    twice = sorted(name for name in {*given} if given.count(name) > 1)
     if twice:
         raise PoolError(f"{where}: column {twice[0]!r} occurs twice; rename one of them")
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from clipcurate.errors import UnreadableInputError
 from clipcurate.pools.columns import Columns, Roles, refuse_duplicates, require
 from clipcurate.pools.pairs import MALFORMED, TRUNCATED, extra_names
-from clipcurate.pools.records import Record, make_record, stream_tables
+from clipcurate.pools.records import Record, make_record, stream_tables, text_value
 from clipcurate.pools.shards import Shard
 from clipcurate.pools.streams import MAX_RECORD, Stream, lines, open_stream
 
@@ -103,7 +103,7 @@ def _layout(header: list[str] | str, columns: Columns, where: str) -> _Layout:
 
 
 def _records(rows: Iterable[list[str] | str], layout: _Layout) -> Iterator[Record]:
-    extras, text = layout.extras(), layout.roles.text
+    extras = layout.extras()
     empty = (None,) * len(extras)
     for row in rows:
         if isinstance(row, str):
@@ -111,7 +111,7 @@ def _records(rows: Iterable[list[str] | str], layout: _Layout) -> Iterator[Recor
         else:
             fields = dict(zip(layout.names, row, strict=True))
             others = tuple(fields[name] for name in extras)
-            yield make_record(fields, layout.roles, fields[text or ""], others)
+            yield make_record(fields, layout.roles, text_value(fields, layout.roles), others)
 
 
 def _is_utf8(names: list[str]) -> bool:

@@ -10,9 +10,17 @@ import pyarrow as pa
 
 from clipcurate.errors import PoolError
 from clipcurate.hashing import canonical_json
-from clipcurate.pools.columns import Columns, Roles, choose, missing, require
+from clipcurate.pools.columns import (
+    LANG_ALIASES,
+    Columns,
+    Roles,
+    choose,
+    missing,
+    require,
+    text_fields,
+)
 from clipcurate.pools.pairs import INVALID_UTF8, MALFORMED, TRUNCATED
-from clipcurate.pools.records import Record, make_record, stream_tables
+from clipcurate.pools.records import Record, make_record, stream_tables, text_value
 from clipcurate.pools.shards import Shard
 from clipcurate.pools.streams import Stream, lines, open_stream
 
@@ -80,12 +88,20 @@ def _checked(parsed: Iterable[_Parsed], columns: Columns, where: str) -> Iterato
     head: list[_Parsed] = []
     for item in source:
         head.append(item)
-        names.update(dict.fromkeys(item) if isinstance(item, dict) else {})
+        names.update(dict.fromkeys(_names(item, columns)) if isinstance(item, dict) else {})
         if not missing(columns, names) or len(head) == HEAD:
             break
     if names:
         require(columns, tuple(names), where)
     return chain(head, source)
+
+
+def _names(fields: dict[str, Any], columns: Columns) -> list[str]:
+    """Return the names of an object's fields, with a language's where its texts bring theirs."""
+    value = text_value(fields, choose(columns, tuple(fields)))
+    texts = value if isinstance(value, list) else []
+    brings_lang = any(isinstance(t, dict) and text_fields(tuple(t))[1] for t in texts)
+    return [*fields, *LANG_ALIASES[:brings_lang]]
 
 
 def _record(parsed: _Parsed, columns: Columns) -> Record:
@@ -98,7 +114,7 @@ def _record(parsed: _Parsed, columns: Columns) -> Record:
         return Record(extras=("",), reject=INVALID_UTF8)
     except RecursionError:
         return Record(extras=("",), reject=MALFORMED)
-    return make_record(parsed, roles, parsed.get(roles.text or ""), (rest,))
+    return make_record(parsed, roles, text_value(parsed, roles), (rest,))
 
 
 def _rest(fields: dict[str, Any], roles: Roles) -> str:

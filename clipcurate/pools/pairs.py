@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipcurate.pools.arrays import Int64s, bad_rows, byte_sizes, is_list, to_text, without
+from clipcurate.pools.columns import text_fields
 
 PAIR_SCHEMA = pa.schema(
     [
@@ -43,7 +44,9 @@ class Records:
 
     Attributes:
         first_row: row of the first record in its shard.
-        texts: strings, or lists of strings; may hold invalid UTF-8.
+        texts: of each text column: strings, lists of strings, or lists of structs with a text and
+            its language (`text_fields`); may hold invalid UTF-8. A record's texts are those of all
+            columns, in order.
         url, key, uid, lang: large_string, valid UTF-8, null where missing.
         reject: string; why the whole record is rejected, or null.
         extras: the other columns, valid UTF-8, by their final names.
@@ -51,7 +54,7 @@ class Records:
     """
 
     first_row: int
-    texts: pa.Array
+    texts: tuple[pa.Array, ...]
     url: pa.Array
     key: pa.Array
     uid: pa.Array
@@ -94,6 +97,7 @@ class _Pairs:
     record: Int64s
     index: Int64s
     text: pa.Array
+    lang: pa.Array
     reject: pa.Array
     alone: pa.Array
     row_bytes: Int64s
@@ -101,13 +105,13 @@ class _Pairs:
 
 
 def _flatten(records: Records) -> _Pairs:
-    counts, text = _texts(records.texts)
+    counts, text, lang = _texts(records.texts)
     slots = np.maximum(counts, 1)
     starts = np.cumsum(slots) - slots
     record = np.repeat(np.arange(len(slots)), slots)
     lengths = byte_sizes(text)
-    bad = bad_rows(text)
-    text = without(text, bad)
+    bad = np.union1d(bad_rows(text), bad_rows(lang))
+    text, lang = without(text, bad), without(lang, bad)
     reject = _rejections(records.reject.take(pa.array(record)), text, bad)
     own_bytes = records.other_bytes[record]
     sums = np.bincount(record, lengths, minlength=len(slots)).astype(np.int64)
@@ -115,6 +119,7 @@ def _flatten(records: Records) -> _Pairs:
         record=record,
         index=np.arange(len(record)) - starts[record],
         text=pc.if_else(reject.is_null(), text, pa.scalar(None, pa.large_string())),
+        lang=lang,
         reject=reject,
         alone=pa.array(counts[record] == 1),
         row_bytes=sums[record] + own_bytes,
@@ -122,17 +127,56 @@ def _flatten(records: Records) -> _Pairs:
     )
 
 
-def _texts(texts: pa.Array) -> tuple[Int64s, pa.Array]:
-    """Return the texts of each record and the flat texts, with a null where a record has none."""
+def _texts(columns: tuple[pa.Array, ...]) -> tuple[Int64s, pa.Array, pa.Array]:
+    """Return the texts of each record, and flat texts and languages.
+
+    A record without any text has a null in its place.
+    """
+    parts = [_column_texts(column, alone=len(columns) == 1) for column in columns]
+    counts, flat, lang = parts[0] if len(parts) == 1 else _joined(parts)
+    if counts.all():
+        return counts, flat, lang
+    has_text = np.repeat(counts > 0, np.maximum(counts, 1))
+    places = pa.array(np.cumsum(has_text) - 1, mask=~has_text)
+    return counts, flat.take(places), lang.take(places)
+
+
+_Texts = tuple[Int64s, pa.Array, pa.Array]
+
+
+def _column_texts(texts: pa.Array, alone: bool) -> _Texts:
+    """Return a column's texts of each record, and flat texts and languages.
+
+    A null string is a text that is missing where its column stands alone, else none.
+    """
     if not is_list(texts.type):
-        return np.ones(len(texts), np.int64), to_text(texts)
+        flat = to_text(texts)
+        counts = np.ones(len(flat), np.int64)
+        if not alone:
+            counts, flat = flat.is_valid().to_numpy(zero_copy_only=False) * counts, flat.drop_null()
+        return counts, flat, pa.nulls(len(flat), pa.large_string())
     lengths = pc.fill_null(pc.list_value_length(texts), 0)
     counts = np.asarray(lengths.to_numpy(zero_copy_only=False), np.int64)
-    flat = to_text(pc.list_flatten(texts))
-    if counts.all():
-        return counts, flat
-    has_text = np.repeat(counts > 0, np.maximum(counts, 1))
-    return counts, flat.take(pa.array(np.cumsum(has_text) - 1, mask=~has_text))
+    flat = pc.list_flatten(texts)
+    if not pa.types.is_struct(flat.type):
+        return counts, to_text(flat), pa.nulls(len(flat), pa.large_string())
+    text, lang = text_fields(tuple(field.name for field in flat.type))
+    return counts, _field(flat, text), _field(flat, lang)
+
+
+def _field(structs: pa.StructArray, name: str | None) -> pa.Array:
+    if name is None:
+        return pa.nulls(len(structs), pa.large_string())
+    return to_text(pc.struct_field(structs, name))
+
+
+def _joined(parts: list[_Texts]) -> _Texts:
+    """Put the texts of several columns side by side, record by record."""
+    record = np.concatenate([np.repeat(np.arange(len(counts)), counts) for counts, *_ in parts])
+    order = pa.array(np.argsort(record, kind="stable"))
+    counts = np.sum([counts for counts, *_ in parts], axis=0)
+    flat, lang = (pa.concat_arrays([part[i] for part in parts]).take(order) for i in (1, 2))
+    return counts, flat, lang
 
 
 def _rejections(of_record: pa.Array, text: pa.Array, bad: Int64s) -> pa.Array:
@@ -169,7 +213,7 @@ def _table(records: Records, pairs: _Pairs, start: int, stop: int) -> pa.Table:
         _filled(repeated(records.key)),
         _filled(repeated(records.url)),
         pairs.text.slice(start, stop - start),
-        _filled(repeated(records.lang)),
+        _filled(pc.coalesce(pairs.lang.slice(start, stop - start), repeated(records.lang))),
         reject,
         pa.array(pairs.row_bytes[start:stop]),
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,14 @@ import pyarrow.parquet as pq
 
 from clipcurate.errors import InvalidInputError, PoolError, UnreadableInputError
 from clipcurate.pools.arrays import bad_rows, byte_sizes, is_list, is_text, to_text, without
-from clipcurate.pools.columns import Columns, Roles, refuse_duplicates, require
+from clipcurate.pools.columns import (
+    Columns,
+    Roles,
+    choose,
+    refuse_duplicates,
+    require,
+    text_fields,
+)
 from clipcurate.pools.pairs import INVALID_UTF8, Records, extra_names, pair_tables
 from clipcurate.pools.plan import Slice
 from clipcurate.pools.shards import Shard
@@ -34,9 +42,12 @@ def read_footer(url: str) -> tuple[tuple[int, ...], pa.Schema] | None:
 def roles_of(schema: pa.Schema, columns: Columns, where: str) -> Roles:
     """Choose the columns of a parquet file. Raises PoolError if one is missing or unusable."""
     refuse_duplicates(schema.names, where)
-    roles = require(columns, tuple(schema.names), where)
-    for part in ("text", "url", "key", "uid", "lang"):
-        name = getattr(roles, part)
+    names = tuple(schema.names)
+    if any(_has_lang(schema.field(name).type) for name in choose(columns, names).texts):
+        columns = replace(columns, needs_lang=False)
+    roles = require(columns, names, where)
+    parts = [(part, getattr(roles, part)) for part in ("url", "key", "uid", "lang")]
+    for part, name in [*(("text", name) for name in roles.texts), *parts]:
         if name is not None and not _is_usable(schema.field(name).type, part):
             raise PoolError(
                 f"{where}: column {name!r} is {schema.field(name).type} and cannot be the {part}; "
@@ -128,7 +139,7 @@ def _records(batch: pa.RecordBatch, roles: Roles, first_row: int) -> Records:
     sizes = sum(map(byte_sizes, extras.values()), byte_sizes(url))
     return Records(
         first_row=first_row,
-        texts=batch.column(roles.text),
+        texts=tuple(batch.column(name) for name in roles.texts),
         url=url,
         key=key,
         uid=uid,
@@ -147,9 +158,23 @@ def _rejected(rows: int, bad: set[int]) -> pa.Array:
     return pa.array(np.full(rows, INVALID_UTF8, object), pa.string(), mask=mask)
 
 
+def _has_lang(kind: pa.DataType) -> bool:
+    """Say whether a text column brings the language of each text."""
+    is_structs = is_list(kind) and pa.types.is_struct(kind.value_type)
+    return is_structs and text_fields(_field_names(kind.value_type))[1] is not None
+
+
+def _field_names(kind: pa.StructType) -> tuple[str, ...]:
+    return tuple(field.name for field in kind)
+
+
 def _is_usable(kind: pa.DataType, part: str) -> bool:
     if part == "text" and is_list(kind):
         kind = kind.value_type
+        if pa.types.is_struct(kind):
+            text, lang = text_fields(_field_names(kind))
+            kinds = [kind.field(name).type for name in (text, lang) if name is not None]
+            return text is not None and all(is_text(k) or pa.types.is_null(k) for k in kinds)
     if part == "text":
         return is_text(kind) or pa.types.is_null(kind)
     return is_text(kind) or pa.types.is_null(kind) or pa.types.is_primitive(kind)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from clipcurate.pools.columns import Roles
+from clipcurate.pools.columns import Roles, text_fields
 from clipcurate.pools.pairs import INVALID_UTF8, TABLE_BYTES, Records, pair_tables
 
 Extras = tuple[str | bytes | None, ...]
@@ -15,7 +16,10 @@ Extras = tuple[str | bytes | None, ...]
 
 @dataclass(slots=True)
 class Record:
-    """One record; `bytes` is its size in memory without its texts."""
+    """One record; `bytes` is its size in memory without its texts.
+
+    `langs` are the texts' own languages, or empty where no text brings one.
+    """
 
     texts: Sequence[str | None] = ()
     url: str | None = None
@@ -25,6 +29,7 @@ class Record:
     extras: Extras = ()
     reject: str | None = None
     bytes: int = 0
+    langs: Sequence[str | None] = ()
 
 
 def make_record(
@@ -35,22 +40,32 @@ def make_record(
     Args:
         fields: the record as its format gives it.
         roles: the columns that play the parts.
-        texts: a text, or a list of texts; anything else is no text.
+        texts: a text, or a list of texts or of objects with a text and perhaps its language;
+            anything else is no text.
         extras: values of the extra columns, in order.
         more_bytes: bytes that count but are not in `extras` (an image that was not asked for).
     """
     url, key, uid, lang = [
         None if name is None else _string(fields.get(name)) for name in roles.described
     ]
-    wanted = _texts(texts)
+    wanted, langs = _texts(texts)
     try:
         strings = [value for value in extras if isinstance(value, str)]
         size = more_bytes + _encoded_bytes([url, *strings])
-        _encoded_bytes([key, uid, lang, *wanted])
+        _encoded_bytes([key, uid, lang, *wanted, *langs])
     except UnicodeEncodeError:
         blank = tuple(None if value is None else type(value)() for value in extras)
         return Record(extras=blank, reject=INVALID_UTF8)
-    return Record(wanted, url, key, uid, lang, extras, None, size)
+    return Record(wanted, url, key, uid, lang, extras, None, size, langs)
+
+
+def text_value(fields: Mapping[str, Any], roles: Roles) -> Any:
+    """Return the value of the text column, or of several as one list without what is missing."""
+    if len(roles.texts) <= 1:
+        return fields.get(roles.text or "")
+    values = [fields.get(name) for name in roles.texts]
+    lists = [value if isinstance(value, list) else [value] for value in values]
+    return [text for texts in lists for text in texts if text is not None]
 
 
 def stream_tables(
@@ -82,7 +97,7 @@ def _to_arrays(batch: list[Record], extras: Sequence[pa.Field], row: int) -> Rec
 
     return Records(
         first_row=row,
-        texts=pa.array([record.texts for record in batch], pa.large_list(pa.large_string())),
+        texts=(_text_lists(batch),),
         url=strings("url"),
         key=strings("key"),
         uid=strings("uid"),
@@ -96,12 +111,34 @@ def _to_arrays(batch: list[Record], extras: Sequence[pa.Field], row: int) -> Rec
     )
 
 
-def _texts(value: Any) -> Sequence[str | None]:
+def _text_lists(batch: list[Record]) -> pa.Array:
+    strings = pa.large_string()
+    if not any(record.langs for record in batch):
+        return pa.array([record.texts for record in batch], pa.large_list(strings))
+    structs = [
+        [{"text": text, "lang": lang} for text, lang in zip_longest(record.texts, record.langs)]
+        for record in batch
+    ]
+    return pa.array(structs, pa.large_list(pa.struct({"text": strings, "lang": strings})))
+
+
+def _texts(value: Any) -> tuple[Sequence[str | None], Sequence[str | None]]:
+    """Return texts and their languages; no languages where no text brings one."""
     if isinstance(value, str):
-        return (value,)
-    if isinstance(value, list):
-        return [text if isinstance(text, str) else None for text in value]
-    return ()
+        return (value,), ()
+    if not isinstance(value, list):
+        return (), ()
+    if not any(isinstance(item, dict) for item in value):
+        return [text if isinstance(text, str) else None for text in value], ()
+    pairs = [_described_text(item) for item in value]
+    return [text for text, _ in pairs], [lang for _, lang in pairs]
+
+
+def _described_text(item: Any) -> tuple[str | None, str | None]:
+    fields = item if isinstance(item, dict) else {"text": item}
+    values = [fields.get(name or "") for name in text_fields(tuple(fields))]
+    text, lang = (value if isinstance(value, str) else None for value in values)
+    return text, lang
 
 
 def _string(value: Any) -> str | None:

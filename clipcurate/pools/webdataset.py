@@ -13,7 +13,7 @@ from clipcurate.errors import UnreadableInputError
 from clipcurate.pools.columns import Columns, Roles, choose
 from clipcurate.pools.jsonl import parse_object
 from clipcurate.pools.pairs import INVALID_UTF8, MALFORMED, NO_IMAGE, TRUNCATED
-from clipcurate.pools.records import Extras, Record, make_record, stream_tables
+from clipcurate.pools.records import Extras, Record, make_record, stream_tables, text_value
 from clipcurate.pools.shards import Shard
 from clipcurate.pools.streams import MAX_RECORD, Stream, open_stream
 
@@ -182,5 +182,5 @@ def _described(sample: _Sample, fields: dict[str, Any], columns: Columns) -> Rec
 def _texts(sample: _Sample, fields: dict[str, Any], columns: Columns, roles: Roles) -> Any:
     is_requested = columns.text is not None and roles.text is not None
     if sample.text is None or is_requested:
-        return fields.get(roles.text or "")
+        return text_value(fields, roles)
     return sample.text.decode()

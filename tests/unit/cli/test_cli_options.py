@@ -5,6 +5,7 @@ import pytest
 
 from clipcurate.cli.options import (
     absolute,
+    columns_of,
     emission_requests,
     run_request,
     state_folder,
@@ -79,6 +80,13 @@ def test_no_part_size_is_the_default() -> None:
 def test_emissions_refused(emit: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         requests(emit, **options)
+
+
+def test_columns() -> None:
+    assert columns_of(None, "u", None, "i", None) == Columns(url="u", uid="i")
+    assert columns_of([], None, "k", None, "l") == Columns(key="k", lang="l")
+    several = columns_of(["alt", "title", "x"], None, None, None, None)
+    assert several == Columns("alt", more_texts=("title", "x"))
 
 
 def test_training() -> None:

@@ -14,7 +14,7 @@ def make(pool: Path, task_rows: int = 10, columns: Columns | None = None) -> Run
 
 
 def test_round_trip(parquet_pool: Path) -> None:
-    plan = make(parquet_pool, columns=Columns(text="text", lang="site"))
+    plan = make(parquet_pool, columns=Columns(text="text", lang="site", more_texts=("url",)))
     again = RunPlan.from_bytes(plan.to_bytes())
     assert again == plan
     assert again.to_bytes() == plan.to_bytes()

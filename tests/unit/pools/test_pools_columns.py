@@ -28,6 +28,20 @@ def test_the_image_key_follows_named_columns() -> None:
     assert choose(Columns(uid="hash"), ("text", "hash", "url")).key == "hash"
 
 
+def test_several_text_columns() -> None:
+    columns = Columns(text="alt", more_texts=("title", "caption"))
+    roles = require(columns, ("title", "alt", "caption", "url"), "a.csv")
+    assert roles.texts == ("alt", "title", "caption")
+    assert roles.used == {"alt", "title", "caption", "url", None}
+    assert choose(columns, ("caption",)).texts == ("caption",)
+    with pytest.raises(PoolError, match=r"a\.csv: no column 'title'.*--text-column"):
+        require(columns, ("alt", "caption"), "a.csv")
+    with pytest.raises(PoolError, match="'alt' occurs twice"):
+        Columns(text="alt", more_texts=("alt",))
+    assert "more_texts" not in Columns(text="alt").identity()
+    assert columns.identity()["more_texts"] == ["title", "caption"]
+
+
 def test_a_column_that_is_only_the_key_is_not_used_up() -> None:
     assert choose(Columns(key="id"), ("text", "id")).used == {"text", None}
 

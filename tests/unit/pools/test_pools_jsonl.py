@@ -39,6 +39,25 @@ def test_fields_play_their_parts_and_the_rest_is_one_string(path: Path, read: An
     ]
 
 
+def test_texts_of_objects_and_of_several_fields(path: Path, read: Any) -> None:
+    path.write_bytes(
+        b'{"texts": [{"text": "a", "lang": "en"}, {"text": "b"}], "alt": "c", "lang": "de"}\n'
+        b'{"texts": null, "alt": "d"}\n{"n": 1}\n'
+    )
+    table = read(path, Columns(text="alt", more_texts=("texts",)))
+    assert table["text"].to_pylist() == ["c", "a", "b", "d", None]
+    assert table["lang"].to_pylist() == ["de", "en", "de", "", ""]
+    assert table["json"].to_pylist() == ["{}"] * 4 + ['{"n":1}']
+
+
+def test_languages_may_stand_with_the_texts(path: Path, read: Any) -> None:
+    path.write_bytes(b'{"texts": []}\n{"texts": [{"text": "a", "lang": "en"}]}\n')
+    assert read(path, Columns(needs_lang=True))["lang"].to_pylist() == ["", "en"]
+    path.write_bytes(b'{"texts": [{"text": "a"}]}\n')
+    with pytest.raises(PoolError, match="no language column"):
+        read(path, Columns(needs_lang=True))
+
+
 def test_a_field_that_is_only_the_key_stays(path: Path, read: Any) -> None:
     path.write_bytes(b'{"text": "a", "id": 7}\n')
     (pair,) = read(path, Columns(key="id")).to_pylist()

@@ -10,8 +10,8 @@ from clipcurate.pools.pairs import Records, extra_names, pair_tables
 UID = "0123456789ABCDEF" * 2
 
 
-def records(texts: pa.Array, first_row: int = 0, **columns: Any) -> Records:
-    count = len(texts)
+def records(*texts: pa.Array, first_row: int = 0, **columns: Any) -> Records:
+    count = len(texts[0])
     arrays = {
         name: pa.array(columns.get(name, [None] * count), kind)
         for name, kind in [
@@ -49,6 +49,51 @@ def test_one_text_per_record() -> None:
         "reject": [None, "no_text", None],
         "row_bytes": [11, 10, 10],
     }
+
+
+STRUCTS = [
+    [{"caption": "a", "lang": "en"}, {"caption": "bc", "lang": None}],
+    [],
+    None,
+    [None, {"caption": None, "lang": "de"}, {"caption": "d", "lang": "fr"}],
+]
+
+
+@pytest.mark.parametrize("make", [pa.list_, pa.large_list])
+def test_texts_of_lists_of_structs_bring_their_languages(make: Any) -> None:
+    kind = make(pa.struct({"n": pa.int8(), "caption": pa.string(), "lang": pa.string()}))
+    made = table(pa.array(STRUCTS, kind), lang=["xx", "yy", None, None])
+    assert made["row"].to_pylist() == [0, 0, 1, 2, 3, 3, 3]
+    assert made["text_index"].to_pylist() == [0, 1, 0, 0, 0, 1, 2]
+    assert made["text"].to_pylist() == ["a", "bc", None, None, None, None, "d"]
+    assert made["lang"].to_pylist() == ["en", "xx", "yy", "", "", "de", "fr"]
+    no = "no_text"
+    assert made["reject"].to_pylist() == [None, None, no, no, no, no, None]
+    assert made["row_bytes"].to_pylist() == [13, 13, 10, 10, 11, 11, 11]
+
+
+def test_a_language_that_is_no_utf8_rejects_its_text() -> None:
+    langs = pa.array([b"en", b"\xff"], pa.binary()).view(pa.string())
+    structs = pa.StructArray.from_arrays([pa.array(["a", "b"]), langs], ["text", "lang"])
+    made = table(pa.ListArray.from_arrays([0, 2], structs))
+    assert made["reject"].to_pylist() == [None, "invalid_utf8"]
+    assert made["lang"].to_pylist() == ["en", ""]
+    made.validate(full=True)
+
+
+def test_texts_of_several_columns_stand_side_by_side_in_order() -> None:
+    alt = pa.array(["a", None, "c", None, ""])
+    titles = pa.array([["t", None], ["u"], [], None, ["v", "w"]])
+    described = pa.array([[{"text": "s", "lang": "en"}], None, None, None, []])
+    made = table(alt, titles, described, lang=["de"] * 5, uid=[UID] * 5)
+    assert made["row"].to_pylist() == [0, 0, 0, 0, 1, 2, 3, 4, 4, 4]
+    assert made["text_index"].to_pylist() == [0, 1, 2, 3, 0, 0, 0, 0, 1, 2]
+    assert made["text"].to_pylist() == ["a", "t", None, "s", "u", "c", None, "", "v", "w"]
+    assert made["lang"].to_pylist() == ["de"] * 3 + ["en"] + ["de"] * 6
+    reasons = made["reject"].to_pylist()
+    assert [i for i, reason in enumerate(reasons) if reason] == [2, 6]
+    assert [i for i, uid in enumerate(made["uid"].to_pylist()) if uid] == [4, 5]
+    assert made["row_bytes"].to_pylist() == [13] * 4 + [11, 11, 10] + [12] * 3
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.large_list(pa.large_string())])

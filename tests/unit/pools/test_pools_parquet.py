@@ -125,6 +125,27 @@ def test_a_column_of_an_unusable_type_is_named(path: Path, part: str) -> None:
         find_shards([str(path)], Columns(**{part: "bad"}))
 
 
+def test_structs_of_texts(path: Path, read: Any) -> None:
+    texts = [[{"text": "a", "lang": "en"}, {"text": "b", "lang": "de"}], None]
+    pq.write_table(pa.table({"texts": texts, "alt": ["c", None], "n": [1, 2]}), path)
+    needs_lang = Columns(text="texts", needs_lang=True)
+    assert read(path, needs_lang)["lang"].to_pylist() == ["en", "de", ""]
+    table = read(path, Columns(text="alt", more_texts=("texts",)))
+    assert table["text"].to_pylist() == ["c", "a", "b", None]
+    assert extra_columns(table) == ["n"]
+    with pytest.raises(PoolError, match="no language column"):
+        find_shards([str(path)], Columns(text="alt", needs_lang=True))
+    with pytest.raises(PoolError, match="column 'n' is int64 and cannot be the text"):
+        find_shards([str(path)], Columns(text="texts", more_texts=("n",)))
+
+
+@pytest.mark.parametrize("struct", [{"x": "a"}, {"text": 3}, {"text": "a", "lang": 3}])
+def test_structs_without_a_text_are_refused(path: Path, struct: dict[str, Any]) -> None:
+    pq.write_table(pa.table({"text": [[struct]]}), path)
+    with pytest.raises(PoolError, match=r"column 'text' is list.*cannot be the text"):
+        find_shards([str(path)], Columns())
+
+
 def test_two_columns_of_one_name_are_refused(path: Path) -> None:
     pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 2, ["text", "text"]), path)
     with pytest.raises(PoolError, match="'text' occurs twice"):

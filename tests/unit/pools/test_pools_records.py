@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
 from clipcurate.pools import records
 from clipcurate.pools.columns import Roles
-from clipcurate.pools.records import Record, make_record, stream_tables
+from clipcurate.pools.records import Record, make_record, stream_tables, text_value
 
 ROLES = Roles(text="text", url="url", key="key", uid="uid", lang="lang")
 NOTE = [pa.field("note", pa.string())]
@@ -23,6 +25,26 @@ def test_fields_become_strings_and_bytes_are_counted() -> None:
 )
 def test_texts_are_strings_or_lists_of_strings(value: object, texts: list[str | None]) -> None:
     assert list(make_record({}, ROLES, value, ()).texts) == texts
+
+
+def test_objects_are_texts_with_their_languages() -> None:
+    value = [{"caption": "a", "lang": "en"}, "b", {"text": "c"}, {"text": 3, "language": "de"}, 7]
+    record = make_record({}, ROLES, value, ())
+    assert record.texts == ["a", "b", "c", None, None]
+    assert record.langs == ["en", None, None, "de", None]
+    assert make_record({}, ROLES, [{"x": 1}], ()).texts == [None]
+    assert make_record({}, ROLES, [{"text": "a", "lang": "\ud800"}], ()).reject == "invalid_utf8"
+    (table,) = stream_tables([Record(["x"], lang="fr"), record], [], 100)
+    assert table["lang"].to_pylist() == ["fr", "en", "", "", "de", ""]
+    assert table["text"].to_pylist() == ["x", "a", "b", "c", None, None]
+
+
+def test_several_text_columns_are_one_list_without_what_is_missing() -> None:
+    roles = Roles(text="alt", url=None, key=None, uid=None, lang=None, more_texts=("title", "more"))
+    assert text_value({"alt": "a", "title": ["b", None], "more": None}, roles) == ["a", "b"]
+    assert text_value({"more": {"text": "c"}}, roles) == [{"text": "c"}]
+    assert text_value({}, roles) == []
+    assert text_value({"alt": None}, replace(roles, more_texts=())) is None
 
 
 @pytest.mark.parametrize("part", ["url", "key", "uid", "lang"])

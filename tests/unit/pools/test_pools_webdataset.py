@@ -81,6 +81,15 @@ def test_a_requested_field_wins_over_the_text_member(
     assert read(path, columns)["text"].to_pylist() == texts
 
 
+def test_texts_that_a_dataset_of_ours_keeps_of_an_image(path: Path, read: Any) -> None:
+    texts = b'{"texts": [{"text": "a", "lang": "en"}, {"text": "b", "lang": "de"}]}'
+    path.write_bytes(tar([*PAIR, ("0.json", texts)]))
+    table = read(path, Columns(text="texts"))
+    assert table["text"].to_pylist() == ["a", "b"]
+    assert table["lang"].to_pylist() == ["en", "de"]
+    assert read(path)["text"].to_pylist() == ["a"]
+
+
 @pytest.mark.parametrize(
     ("members", "reject"),
     [
