@@ -75,21 +75,34 @@ def open_read(url: str) -> Iterator[BinaryIO]:
         InvalidInputError: a scheme that nobody knows.
     """
     fs, path = locate(url)
-    try:
+    with _reading(url):
         file = fs.open(path, "rb")
+    with file:
+        yield cast(BinaryIO, file)
+
+
+@contextlib.contextmanager
+def _reading(url: str) -> Iterator[None]:
+    try:
+        yield
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFoundError(f"{url}: no such file") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise StorageError(f"{url}: cannot read ({reason}); check the path and access") from error
-    with file:
-        yield cast(BinaryIO, file)
 
 
 def read_bytes(url: str) -> bytes:
     """Return all bytes of the object at `url`. Raises NotFoundError."""
     with open_read(url) as file:
         return file.read()
+
+
+def read_range(url: str, start: int, length: int) -> bytes:
+    """Return some of the object's bytes; fewer where it ends before. Raises as `open_read`."""
+    fs, path = locate(url)
+    with _reading(url):
+        return bytes(fs.cat_file(path, start=start, end=start + length))
 
 
 def read_object(url: str, digest: str) -> bytes:

@@ -68,6 +68,9 @@ Emit = Annotated[
 Rule = Annotated[str, typer.Option("--rule", help="Matching rule.")]
 Engine = Annotated[str, typer.Option("--engine", help="Matching engine.")]
 Dedupe = Annotated[bool, typer.Option("--dedupe", help="Drop repeated and empty entries.")]
+Dedup = Annotated[
+    str, typer.Option("--dedup", help="Drop pairs with the same uid, or rows with the same url.")
+]
 TaskRows = Annotated[int, typer.Option("--task-rows", min=1, help="About so many rows a task.")]
 OrderSeed = Annotated[
     int, typer.Option("--order-seed", min=0, max=2**64 - 1, help="Keys the order of hand-out.")

@@ -15,6 +15,8 @@ from clipcurate.rpc.kinds import KIND_NAMES
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
 STAGE_NAMES = {
+    pb.STAGE_KEYS: "read ids",
+    pb.STAGE_DEDUP: "find duplicates",
     pb.STAGE_MATCH: "match and count",
     pb.STAGE_FREEZE: "freeze the counts",
     pb.STAGE_SCORE: "score",

@@ -41,6 +41,7 @@ def run(
     rule: opt.Rule = "metaclip1",
     engine: opt.Engine = "token-trie",
     dedupe: opt.Dedupe = False,
+    dedup: opt.Dedup = "",
     text_column: opt.TextColumn = None,
     url_column: opt.UrlColumn = None,
     key_column: opt.KeyColumn = None,
@@ -82,7 +83,7 @@ def run(
             say(console, "planning the pool")
             request = opt.run_request(
                 pool, columns, metadata, dedupe, output, identify_languages, language_map,
-                rule=rule, engine=engine, task_rows=task_rows, order_seed=order_seed,
+                rule=rule, engine=engine, task_rows=task_rows, order_seed=order_seed, dedup=dedup,
             )  # fmt: skip
             submission = prepare(request, emissions, training)
             submission.save(saved)

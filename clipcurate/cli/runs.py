@@ -70,6 +70,7 @@ def submit(
     rule: opt.Rule = "metaclip1",
     engine: opt.Engine = "token-trie",
     dedupe: opt.Dedupe = False,
+    dedup: opt.Dedup = "",
     text_column: opt.TextColumn = None,
     url_column: opt.UrlColumn = None,
     key_column: opt.KeyColumn = None,
@@ -93,7 +94,7 @@ def submit(
     training = opt.train_request(train, train_set, eval_url)
     request = opt.run_request(
         pool, columns, metadata, dedupe, output, identify_languages, language_map,
-        rule=rule, engine=engine, task_rows=task_rows, order_seed=order_seed,
+        rule=rule, engine=engine, task_rows=task_rows, order_seed=order_seed, dedup=dedup,
     )  # fmt: skip
     submission = prepare(request, emissions, training)
     with LedgerClient(server, SecuritySettings()) as ledger:

@@ -8,6 +8,7 @@ from google.protobuf import json_format
 
 from clipcurate import storage
 from clipcurate.cli.languages import LanguageRequest, plan_languages
+from clipcurate.datasets.dedup import parse_kind
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.errors import NotFoundError
@@ -43,6 +44,7 @@ class RunRequest:
         task_rows: about how many rows a task has.
         order_seed: keys the order in which tasks are handed out.
         languages: how texts find their metadata language.
+        dedup: drop pairs that repeat an earlier one's uid or url; empty to keep them.
     """
 
     pool: Sequence[str]
@@ -54,6 +56,7 @@ class RunRequest:
     task_rows: int = 1_000_000
     order_seed: int = 0
     languages: LanguageRequest = field(default_factory=LanguageRequest)
+    dedup: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,16 +103,17 @@ def prepare(
 
     Raises:
         PoolError: the pool cannot be planned.
-        InvalidInputError: unknown rule or engine; an emission needs metadata of one language; or
-            languages cannot be told as asked for.
+        InvalidInputError: unknown rule, engine or dedup; an emission needs metadata of one
+            language; or languages cannot be told as asked for.
         StorageError: the output cannot be written.
     """
     require_known("rule", request.rule, list(RULES))
     require_known("engine", request.engine, list(ENGINES))
     for emission in emissions:
         emission.require_possible(request.metadata)
+    dedup = parse_kind(request.dedup)
     languages = plan_languages(request.metadata, request.languages)
-    plan = RunPlan.make(request.pool, request.columns, request.task_rows, languages.choice)
+    plan = RunPlan.make(request.pool, request.columns, request.task_rows, languages.choice, dedup)
     fingerprints = {name: entries.fingerprint for name, entries in request.metadata.items()}
     run_id = plan.run_id(fingerprints, request.rule)
     folder = storage.join(request.output_url, "runs", run_id)
@@ -123,6 +127,7 @@ def prepare(
         rule=request.rule,
         engine=request.engine,
         order_seed=request.order_seed,
+        dedup_partitions=plan.dedup.partitions if plan.dedup else 0,
     )
     return Submission(run_id, spec, tuple(emission_spec(e, training) for e in emissions))
 

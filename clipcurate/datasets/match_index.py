@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clipcurate.balancing.cut import RANK, Ranks
+from clipcurate.datasets.dedup import Duplicates
 from clipcurate.datasets.extras import unify_extras
+from clipcurate.datasets.pair_ids import pair_keys
 from clipcurate.datasets.run_plan import RunPlan
-from clipcurate.hashing import halves_to_hex, hash_pairs, hex_to_halves
 from clipcurate.languages import Router, rows_by_name
 from clipcurate.matching import Matches
 from clipcurate.pools import PAIR_SCHEMA, Slice, extra_columns, read_slice
@@ -46,8 +47,8 @@ class MatchIndex:
         text_index: int32, which text of the row.
         uids: uint64, halves of the pair's uid; 0 where rejected.
         coin_keys: uint64, halves of xxh3_128(uid, NUL, text).
-        language: metadata language, "" where rejected; the run may have no metadata for it, and
-            then the pair is unmatched.
+        language: metadata language, "" where rejected or a duplicate; the run may have no metadata
+            for it, and then the pair is unmatched.
         status: uint8, a Status.
         reason: why it was rejected, else "".
         row_bytes: int64, size of the whole pool row.
@@ -181,6 +182,7 @@ def index_pairs(
     extras: pa.Schema,
     matches: Matches,
     languages: npt.NDArray[np.str_],
+    duplicate: npt.NDArray[np.bool_] | None = None,
 ) -> MatchIndex:
     """Index a table of pairs, as a pool reader yields it.
 
@@ -190,21 +192,21 @@ def index_pairs(
         extras: schema of the pool's other columns.
         matches: hits of each pair.
         languages: metadata language of each pair, shape (n,).
+        duplicate: which pairs an earlier one stands for, shape (n,); they have no hits.
     """
     rejected = pairs["text"].is_null().to_numpy()
+    duplicate = np.zeros(pairs.num_rows, np.bool_) if duplicate is None else duplicate
     hit = matches.hits_per_text > 0
     uids, coin_keys = pair_keys(pairs)
-    count = pairs.num_rows
+    outcomes = [Status.REJECTED, Status.DUPLICATE, Status.MATCHED]
     return MatchIndex(
-        shard=np.full(count, shard, np.int32),
+        shard=np.full(pairs.num_rows, shard, np.int32),
         row=pairs["row"].to_numpy(),
         text_index=pairs["text_index"].to_numpy(),
         uids=uids,
         coin_keys=coin_keys,
-        language=np.where(rejected, "", languages),
-        status=np.where(
-            rejected, Status.REJECTED, np.where(hit, Status.MATCHED, Status.UNMATCHED)
-        ).astype(np.uint8),
+        language=np.where(rejected | duplicate, "", languages),
+        status=np.select([rejected, duplicate, hit], outcomes, Status.UNMATCHED).astype(np.uint8),
         reason=_decoded(pc.fill_null(pairs["reject"], "").dictionary_encode()),
         row_bytes=pairs["row_bytes"].to_numpy(),
         matches=matches,
@@ -212,32 +214,30 @@ def index_pairs(
     )
 
 
-def index_batches(plan: RunPlan, piece: Slice, router: Router) -> Iterator[MatchIndex]:
-    """Read and match one slice of the pool, batch by batch."""
+def index_batches(
+    plan: RunPlan, piece: Slice, router: Router, duplicates: Duplicates | None = None
+) -> Iterator[MatchIndex]:
+    """Read and match one slice of the pool, batch by batch.
+
+    Args:
+        plan: the run's plan.
+        piece: the slice.
+        router: finds languages and hits.
+        duplicates: of the task, with all slices before this one gone through; None if all stay.
+    """
     for pairs in read_slice(plan.shards[piece.shard], piece, plan.columns):
         extras = pairs.select(extra_columns(pairs)).schema
-        languages = router.choose(pairs)
-        matches = router.match(pairs["text"], languages)
-        yield index_pairs(pairs, piece.shard, extras, matches, languages)
+        dropped = None if duplicates is None else duplicates.among(piece.shard, pairs)
+        survivors = pairs if dropped is None else _without_texts(pairs, dropped)
+        languages = router.choose(survivors)
+        matches = router.match(survivors["text"], languages)
+        yield index_pairs(pairs, piece.shard, extras, matches, languages, dropped)
 
 
-def pair_keys(pairs: pa.Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Return the uids and coin keys of a table of pairs; zeros where the text is null.
-
-    The uid is the pool's own where the table has one, else xxh3_128(image key, NUL, text); the coin
-    key is xxh3_128(uid, NUL, text) with the uid as 32 lower-case hex digits.
-    """
-    present = pairs["text"].is_valid().to_numpy()
-    used = pairs.filter(pa.array(present)) if not present.all() else pairs
-    computed = hash_pairs(used["key"], used["text"])
-    own = used["uid"].is_valid().to_numpy()
-    if own.any():
-        computed[own] = hex_to_halves(used["uid"].drop_null().to_pylist())
-    uids = np.zeros((pairs.num_rows, 2), np.uint64)
-    coin_keys = np.zeros((pairs.num_rows, 2), np.uint64)
-    uids[present] = computed
-    coin_keys[present] = hash_pairs(halves_to_hex(computed), used["text"])
-    return uids, coin_keys
+def _without_texts(pairs: pa.Table, where: npt.NDArray[np.bool_]) -> pa.Table:
+    nothing = pa.scalar(None, pairs["text"].type)
+    texts = pc.if_else(pa.array(where), nothing, pairs["text"])
+    return pairs.set_column(pairs.column_names.index("text"), "text", texts)
 
 
 def extras_to_hex(schema: pa.Schema) -> str:

@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from clipcurate.datasets.dedup import By, Dedup
 from clipcurate.hashing import canonical_json, hash_json
 from clipcurate.languages import LanguageChoice
 from clipcurate.pools import Columns, Shard, Slice, Task, find_shards, plan_tasks
+from clipcurate.pools.plan import estimated_rows
 from clipcurate.storage import read_object
 
 FORMAT = 1
@@ -20,12 +22,14 @@ class RunPlan:
 
     Attributes:
         languages: how texts find their metadata language; None where one list serves all.
+        dedup: how duplicates are found; None where they stay.
     """
 
     shards: tuple[Shard, ...]
     columns: Columns
     tasks: tuple[Task, ...]
     languages: LanguageChoice | None = None
+    dedup: Dedup | None = None
 
     @classmethod
     def make(
@@ -34,12 +38,15 @@ class RunPlan:
         columns: Columns,
         task_rows: int,
         languages: LanguageChoice | None = None,
+        dedup: By | None = None,
     ) -> "RunPlan":
-        """Find and pin the pool and cut it into tasks. Raises PoolError."""
+        """Find and pin the pool and cut it into tasks. Raises PoolError, InvalidInputError."""
         if languages is not None and languages.model is None:
             columns = replace(columns, needs_lang=True)
         shards = find_shards(patterns, columns)
-        return cls(tuple(shards), columns, tuple(plan_tasks(shards, task_rows)), languages)
+        tasks = tuple(plan_tasks(shards, task_rows))
+        parted = Dedup.of(dedup, sum(map(estimated_rows, shards)), task_rows)
+        return cls(tuple(shards), columns, tasks, languages, parted)
 
     def run_id(self, metadata: Mapping[str, str], rule: str) -> str:
         """Return the hash of what determines the counts.
@@ -57,6 +64,8 @@ class RunPlan:
         }
         if self.languages is not None:
             identity["languages"] = self.languages.identity()
+        if self.dedup is not None:
+            identity["dedup"] = self.dedup.by
         return hash_json(identity)
 
     @property
@@ -87,6 +96,7 @@ class RunPlan:
                     for task in self.tasks
                 ],
                 "languages": self.languages and self.languages.to_json(),
+                **({"dedup": asdict(self.dedup)} if self.dedup else {}),
             }
         )
 
@@ -101,6 +111,7 @@ class RunPlan:
             Columns(**columns),
             tuple(Task(tuple(Slice(*part) for part in task)) for task in value["tasks"]),
             value["languages"] and LanguageChoice.from_json(value["languages"]),
+            Dedup(**value["dedup"]) if "dedup" in value else None,
         )
 
 

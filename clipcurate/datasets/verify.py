@@ -13,6 +13,7 @@ from clipcurate.balancing import Cut, Groups, Semantics, critical_t, tail_share_
 from clipcurate.datasets import manifest as manifests
 from clipcurate.datasets import snapshot
 from clipcurate.datasets.content import content_hash
+from clipcurate.datasets.dedup_files import duplicates_again
 from clipcurate.datasets.emission import resolve_cuts
 from clipcurate.datasets.manifest import FileRecord, Manifest, read_part
 from clipcurate.datasets.match_index import MatchIndex, from_lists, index_batches
@@ -236,14 +237,15 @@ def _pool_again(
 ) -> Iterator[tuple[int, MatchIndex]]:
     """Read and match the run's pool again, slice by slice, without what is quarantined.
 
-    No pool row spans slices, so all texts of an image are seen at once.
+    No pool row spans slices, so all texts of an image are seen at once. Duplicates are found first.
     """
     plan = run.plan()
     router = Router.of(plan.languages, run.folder, matcher_for)
-    for number, (task, stored) in enumerate(zip(plan.tasks, run.record.indexes, strict=True)):
-        if stored is None:
-            continue
-        for piece in task.slices:
-            progress(f"reading {plan.shards[piece.shard].name} again")
-            batches = index_batches(plan, piece, router)
-            yield number, MatchIndex.concatenate([MatchIndex.empty(), *batches])
+    readable = [task for task, stored in enumerate(run.record.indexes) if stored is not None]
+    with duplicates_again(plan, readable, progress) as duplicates_of:
+        for task in readable:
+            duplicates = duplicates_of(task)
+            for piece in plan.tasks[task].slices:
+                progress(f"reading {plan.shards[piece.shard].name} again")
+                batches = index_batches(plan, piece, router, duplicates)
+                yield task, MatchIndex.concatenate([MatchIndex.empty(), *batches])

@@ -12,6 +12,7 @@ from services.counter.settings import CounterSettings
 from services.counter.stages import (
     StageKey,
     hand_out_scores,
+    reading_stages,
 )
 from services.counter.store import ACTIVE_RUNS, RUNS, Store, run_prefix
 
@@ -51,8 +52,8 @@ class Ledger(RunReader):
         """
         if not run_id or not spec.num_tasks or not spec.metadata:
             raise InvalidInputError("a run needs an id, tasks and metadata")
-        if spec.num_tasks > MAX_TASKS:
-            raise InvalidInputError(f"{spec.num_tasks} tasks are more than {MAX_TASKS}")
+        if (tasks := max(spec.num_tasks, spec.dedup_partitions)) > MAX_TASKS:
+            raise InvalidInputError(f"{tasks} tasks are more than {MAX_TASKS}")
         for emission in emissions:
             balanced = emission.kind == pb.EMISSION_KIND_BALANCED
             if not emission.kind or balanced != (emission.WhichOneof("target") is not None):
@@ -151,7 +152,8 @@ class Ledger(RunReader):
         self, lease: pb.Lease, kind: pb.FailureKind.ValueType, message: str
     ) -> pb.TaskState.ValueType:
         """End a failed attempt; return where the task stands. Raises LeaseLostError."""
-        limits = [self._backoff_ms, self._max_failures, self._second_opinion_ms, pb.STAGE_MATCH]
+        reading, _ = reading_stages(self.spec(lease.task.run_id))
+        limits = [self._backoff_ms, self._max_failures, self._second_opinion_ms, reading.stage]
         state = self._fenced("fail", lease, _KINDS.get(kind, "other"), message, *limits)
         self.advance(lease.task.run_id)
         return state_of(state)
@@ -169,14 +171,17 @@ class Ledger(RunReader):
 
     def retry(self, run_id: str, *, accept_quarantine: bool, include_quarantined: bool) -> None:
         """Resolve what waits for an operator. Raises NotFoundError, InvalidInputError."""
-        self.spec(run_id)
-        if include_quarantined and str(StageKey(pb.STAGE_FREEZE)) in self._opened(run_id):
+        reading, sealing = reading_stages(self.spec(run_id))
+        if include_quarantined and str(sealing) in self._opened(run_id):
+            begun = "freezing" if sealing.stage == pb.STAGE_FREEZE else "deduplication"
             raise InvalidInputError(
-                f"run {run_id}: freezing has begun; its quarantine is part of the snapshot"
+                f"run {run_id}: {begun} has begun; what is quarantined is part of its result"
             )
+        self._refuse_late_quarantine(run_id, reading, accept_quarantine)
         self._redis.hset(run_prefix(run_id) + "run", "state", "active")
         for key in self.tallies(run_id):
-            self._resolve(run_id, key, accept_quarantine, include_quarantined)
+            accepted = accept_quarantine and key == reading
+            self._resolve(run_id, key, accepted, include_quarantined)
         self._activate(run_id)
         self.advance(run_id)
 
@@ -196,15 +201,26 @@ class Ledger(RunReader):
         return answer if isinstance(answer, bytes) else b""
 
     def _open(self, run_id: str, key: StageKey, total: int, order_seed: int) -> None:
+        reading, _ = reading_stages(self.spec(run_id))
+        read_before = str(reading) if key == StageKey(pb.STAGE_MATCH) != reading else ""
         scores = hand_out_scores(total, order_seed)
         for first in range(0, max(total, 1), OPEN_CHUNK):
             chunk = scores[first : first + OPEN_CHUNK]
-            self._store.call("open_stage", run_id, str(key), total, first, *chunk)
+            self._store.call("open_stage", run_id, str(key), total, first, read_before, *chunk)
+
+    def _refuse_late_quarantine(self, run_id: str, reading: StageKey, accept: bool) -> None:
+        match = StageKey(pb.STAGE_MATCH)
+        tally = self.tallies(run_id).get(match)
+        if accept and reading != match and tally and tally.blocked:
+            raise InvalidInputError(
+                f"run {run_id}: {tally.blocked} blocked match tasks cannot be given up, since "
+                "other pairs were dropped as duplicates of theirs; mend the cause and retry, or "
+                "start a run without these inputs"
+            )
 
     def _resolve(
-        self, run_id: str, key: StageKey, accept_quarantine: bool, include_quarantined: bool
+        self, run_id: str, key: StageKey, quarantine: bool, include_quarantined: bool
     ) -> None:
-        quarantine = accept_quarantine and key.stage == pb.STAGE_MATCH
         moves = {pb.TASK_STATE_BLOCKED: ("blocked", "quarantined" if quarantine else "ready")}
         if include_quarantined:
             moves[pb.TASK_STATE_QUARANTINED] = ("quarantined", "ready")

@@ -90,7 +90,7 @@ class RunReader:
         stages = self._redis.hgetall(run_prefix(run_id) + "stages")
         keys = [StageKey.parse(name.decode()) for name in stages if not name.endswith(b"/opened")]
         found = {}
-        for key in sorted(keys):
+        for key in sorted(keys, key=lambda key: key.place):
             total = int(stages[str(key).encode()])
             if int(stages[f"{key}/opened".encode()]) == total:
                 tally = self._redis.hgetall(f"{run_prefix(run_id)}tally:{key}")
@@ -135,6 +135,10 @@ class RunReader:
         if trained := results[pb.STAGE_TRAIN]:
             emission.trained.CopyFrom(trained.train)
         return emission
+
+    def task(self, run_id: str, key: StageKey, index: int) -> pb.TaskRecord:
+        """Return one task."""
+        return self._records(run_id, [key.task_id(index)])[0]
 
     def tasks(self, run_id: str, key: StageKey) -> Iterator[list[pb.TaskRecord]]:
         """Yield a stage's tasks in index order, in lists of up to 1,000."""

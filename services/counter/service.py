@@ -92,9 +92,12 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
         self, request: ledger_pb2.ListTasksRequest, context: grpc.ServicerContext
     ) -> Iterator[ledger_pb2.ListTasksResponse]:
         self._ledger.spec(request.run_id)
-        for records in self._ledger.tasks(
-            request.run_id, StageKey(request.stage, request.emission_key)
-        ):
+        key = StageKey(request.stage, request.emission_key)
+        if request.HasField("index"):
+            record = self._ledger.task(request.run_id, key, request.index)
+            yield ledger_pb2.ListTasksResponse(tasks=[record])
+            return
+        for records in self._ledger.tasks(request.run_id, key):
             yield ledger_pb2.ListTasksResponse(tasks=records)
 
     def ClaimTask(

@@ -8,6 +8,7 @@ import numpy as np
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
 FINISHED = ("done", "quarantined")
+_BEFORE_MATCH = (pb.STAGE_KEYS, pb.STAGE_DEDUP)
 
 
 @dataclass(frozen=True, order=True)
@@ -26,6 +27,11 @@ class StageKey:
         """Read what `str` wrote."""
         stage, _, emission = text.partition(":")
         return cls(pb.Stage.ValueType(int(stage)), emission)
+
+    @property
+    def place(self) -> tuple[bool, "StageKey"]:
+        """What sorts keys in the order in which a run goes through its stages."""
+        return self.stage not in _BEFORE_MATCH, self
 
     def task_id(self, index: int) -> str:
         """Return the id of one of its tasks."""
@@ -69,25 +75,44 @@ def due_stages(
         tallies: the stages that are open.
         num_parts: parts per planned emission.
     """
-    match, freeze = StageKey(pb.STAGE_MATCH), StageKey(pb.STAGE_FREEZE)
-    yield match, spec.num_tasks
-    if is_finished(tallies, match):
-        yield freeze, 1
-    if not is_finished(tallies, freeze):
+    sizes = {pb.STAGE_MATCH: spec.num_tasks, pb.STAGE_FREEZE: 1}
+    if spec.dedup_partitions:
+        dedup = {pb.STAGE_KEYS: spec.num_tasks, pb.STAGE_DEDUP: spec.dedup_partitions}
+        sizes = dedup | sizes
+    yield from _until_unfinished(sizes, "", tallies)
+    if not is_finished(tallies, StageKey(pb.STAGE_FREEZE)):
         return
     for key, emission in emissions.items():
-        sizes = {
+        stages = {
             pb.STAGE_SCORE: spec.num_tasks,
             pb.STAGE_PLAN: 1,
             pb.STAGE_WRITE: num_parts.get(key, 0),
             pb.STAGE_PUBLISH: 1,
         }
         if emission.train.preset:
-            sizes[pb.STAGE_TRAIN] = 1
-        for stage, total in sizes.items():
-            yield StageKey(stage, key), total
-            if not is_finished(tallies, StageKey(stage, key)):
-                break
+            stages[pb.STAGE_TRAIN] = 1
+        yield from _until_unfinished(stages, key, tallies)
+
+
+def _until_unfinished(
+    sizes: Mapping[pb.Stage.ValueType, int], emission: str, tallies: Mapping[StageKey, StageTally]
+) -> Iterator[tuple[StageKey, int]]:
+    """Yield stages with their numbers of tasks, up to the first that is not finished."""
+    for stage, total in sizes.items():
+        yield StageKey(stage, emission), total
+        if not is_finished(tallies, StageKey(stage, emission)):
+            return
+
+
+def reading_stages(spec: pb.RunSpec) -> tuple[StageKey, StageKey]:
+    """Return the stage whose tasks may be quarantined, and the one that makes this final.
+
+    It is the first that reads the pool: once pairs were dropped in favour of a task's, its rows
+    cannot be given up any more.
+    """
+    if spec.dedup_partitions:
+        return StageKey(pb.STAGE_KEYS), StageKey(pb.STAGE_DEDUP)
+    return StageKey(pb.STAGE_MATCH), StageKey(pb.STAGE_FREEZE)
 
 
 def is_finished(tallies: Mapping[StageKey, StageTally], key: StageKey) -> bool:

@@ -7,13 +7,13 @@ from clipcurate.matching import warm_up
 from clipcurate.metadata import load
 from clipcurate.rpc.clients import CounterClient, LedgerClient
 from clipcurate.rpc.server import Server
-from clipcurate.rpc.v1 import ledger_pb2, matcher_pb2_grpc
+from clipcurate.rpc.v1 import matcher_pb2_grpc
 from clipcurate.rpc.worker import Worker
 from services.matcher.library import Library
 from services.matcher.service import MatcherService
 from services.matcher.settings import MatcherSettings
 from services.matcher.tables import TableStore
-from services.matcher.tasks import MatchTasks
+from services.matcher.tasks import STAGES, MatcherTasks
 
 SERVICES = ["clipcurate.v1.Matcher"]
 
@@ -39,8 +39,8 @@ def _work(settings: MatcherSettings, library: Library, server: Server) -> None:
         LedgerClient(settings.counter, settings) as ledger,
         CounterClient(settings.counter, settings) as counter,
     ):
-        tasks = MatchTasks(library, counter)
-        Worker(ledger, [ledger_pb2.STAGE_MATCH], tasks.handle).run(server.stopping)
+        tasks = MatcherTasks(library, ledger, counter)
+        Worker(ledger, STAGES, tasks.handle).run(server.stopping)
 
 
 if __name__ == "__main__":

@@ -195,6 +195,7 @@ class SamplerTasks:
             "run": files.folder(),
             "plan": spec.plan.url,
             "engine": spec.engine,
+            "dedup": files.plan.dedup.by if files.plan.dedup else None,
             "recounted": self._frozen(files).recounted,
             "unmatched_by_language": files.unmatched_by_language(),
         }

@@ -194,6 +194,67 @@ def test_an_operator_can_accept_a_blocked_input_as_quarantined(ledger: Ledger) -
     assert ledger.run(RUN).stability == pb.STABILITY_COMPLETE
 
 
+DEDUP_STAGES = [pb.STAGE_MATCH, pb.STAGE_DEDUP, pb.STAGE_KEYS]
+
+
+def dedup_spec() -> pb.RunSpec:
+    with_dedup = spec(2)
+    with_dedup.dedup_partitions = 1
+    return with_dedup
+
+
+def test_what_keys_cannot_read_is_quarantined_for_matching_too(ledger: Ledger) -> None:
+    ledger.create(RUN, dedup_spec(), [])
+    assert ledger.claim("a", MATCH) is None
+    bad = claim(ledger, "a", DEDUP_STAGES)
+    assert bad.task.stage == pb.STAGE_KEYS
+    ledger.fail(bad, pb.FAILURE_KIND_INPUT, "truncated")
+    good = claim(ledger, "a", DEDUP_STAGES)
+    bad = claim(ledger, "b", DEDUP_STAGES)
+    assert ledger.fail(bad, pb.FAILURE_KIND_INPUT, "truncated") == pb.TASK_STATE_QUARANTINED
+    ledger.complete(good, pb.TaskResult(keys=pb.KeysResult()))
+    with pytest.raises(InvalidInputError, match="deduplication has begun"):
+        ledger.retry(RUN, accept_quarantine=False, include_quarantined=True)
+    ledger.complete(claim(ledger, "a", DEDUP_STAGES), pb.TaskResult(dedup=pb.DedupResult()))
+    assert [stage.stage for stage in ledger.run(RUN).stages] == [8, 9, pb.STAGE_MATCH]
+    assert states(ledger)[bad.task.index] == "QUARANTINED"
+    assert ledger.task(RUN, StageKey(pb.STAGE_MATCH), bad.task.index).error == "truncated"
+    assert ledger.task(RUN, StageKey(pb.STAGE_KEYS), bad.task.index).error == "truncated"
+    match = claim(ledger, "a", DEDUP_STAGES)
+    assert match.task.index == good.task.index
+    ledger.complete(match, match_result())
+    assert states(ledger, pb.STAGE_FREEZE) == ["READY"]
+    assert ledger.run(RUN).stability == pb.STABILITY_COMPLETE
+
+
+def test_once_duplicates_are_dropped_no_rows_can_be_given_up(ledger: Ledger) -> None:
+    ledger.create(RUN, dedup_spec(), [])
+    for stage in (pb.STAGE_KEYS, pb.STAGE_KEYS, pb.STAGE_DEDUP):
+        ledger.complete(claim(ledger, stages=[stage]), pb.TaskResult())
+    for worker in ("a", "b", "c"):
+        lease = claim(ledger, worker)
+        while lease.task.index:
+            ledger.complete(lease, match_result())
+            lease = claim(ledger, worker)
+        state = ledger.fail(lease, pb.FAILURE_KIND_INPUT, "truncated")
+    assert state == pb.TASK_STATE_BLOCKED
+    with pytest.raises(InvalidInputError, match="1 blocked match tasks cannot be given up"):
+        ledger.retry(RUN, accept_quarantine=True, include_quarantined=False)
+    ledger.retry(RUN, accept_quarantine=False, include_quarantined=False)
+    ledger.complete(claim(ledger), match_result())
+    assert states(ledger) == ["DONE", "DONE"]
+
+
+def test_a_blocked_keys_task_can_be_given_up(ledger: Ledger) -> None:
+    ledger.create(RUN, dedup_spec(), [])
+    lease = claim(ledger, stages=[pb.STAGE_KEYS])
+    ledger.fail(lease, pb.FAILURE_KIND_PERMANENT, "gone")
+    ledger.complete(claim(ledger, stages=[pb.STAGE_KEYS]), pb.TaskResult())
+    ledger.retry(RUN, accept_quarantine=True, include_quarantined=False)
+    ledger.complete(claim(ledger, stages=[pb.STAGE_DEDUP]), pb.TaskResult())
+    assert states(ledger)[lease.task.index] == "QUARANTINED"
+
+
 def test_quarantine_stays_once_freezing_has_begun(ledger: Ledger) -> None:
     ledger.create(RUN, spec(1), [])
     ledger.fail(claim(ledger, "a"), pb.FAILURE_KIND_INPUT, "truncated")

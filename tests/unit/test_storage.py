@@ -14,6 +14,16 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path / "out") if request.param == "local" else f"memory://{uuid.uuid4().hex}"
 
 
+def test_ranges(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"0123456789")
+    assert storage.read_range(str(path), 2, 3) == b"234"
+    assert storage.read_range(str(path), 8, 30) == b"89"
+    assert storage.read_range(str(path), 30, 3) == b""
+    with pytest.raises(NotFoundError, match="no such file"):
+        storage.read_range(str(tmp_path / "g"), 0, 1)
+
+
 def test_published_bytes_are_named_by_their_hash_and_read_back(folder: str) -> None:
     stored = storage.publish_bytes(b"content", folder, "stem", ".bin")
     digest = hash_bytes(b"content")

@@ -72,6 +72,15 @@ class LedgerClient(Client):
         for response in self.stream(self._stub.ListTasks, request, BULK_SECONDS):
             yield from response.tasks
 
+    def get_task(
+        self, run_id: str, stage: ledger_pb2.Stage.ValueType, index: int
+    ) -> ledger_pb2.TaskRecord:
+        """Return one task of one of the run's own stages."""
+        request = ledger_pb2.ListTasksRequest(run_id=run_id, stage=stage, index=index)
+        (response,) = self.stream(self._stub.ListTasks, request)
+        record: ledger_pb2.TaskRecord = response.tasks[0]
+        return record
+
     def claim(
         self, worker: str, stages: Sequence[ledger_pb2.Stage.ValueType]
     ) -> ledger_pb2.ClaimTaskResponse | None:

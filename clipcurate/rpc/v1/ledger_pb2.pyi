@@ -46,9 +46,17 @@ class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType
     """Write the manifest (one task per emission)."""
     STAGE_TRAIN: _Stage.ValueType  # 7
     """Train CLIP on the published dataset (one task per emission that asks)."""
+    STAGE_KEYS: _Stage.ValueType  # 8
+    """Before MATCH, in a run that drops duplicates: read one match task's ids
+    and part them (one task per match task).
+    """
+    STAGE_DEDUP: _Stage.ValueType  # 9
+    """After KEYS: find the duplicates among the ids of one partition."""
 
 class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
-    """The kinds of work, in the order in which a run goes through them."""
+    """The kinds of work, in the order in which a run goes through them (but for
+    the last two).
+    """
 
 STAGE_UNSPECIFIED: Stage.ValueType  # 0
 STAGE_MATCH: Stage.ValueType  # 1
@@ -65,6 +73,12 @@ STAGE_PUBLISH: Stage.ValueType  # 6
 """Write the manifest (one task per emission)."""
 STAGE_TRAIN: Stage.ValueType  # 7
 """Train CLIP on the published dataset (one task per emission that asks)."""
+STAGE_KEYS: Stage.ValueType  # 8
+"""Before MATCH, in a run that drops duplicates: read one match task's ids
+and part them (one task per match task).
+"""
+STAGE_DEDUP: Stage.ValueType  # 9
+"""After KEYS: find the duplicates among the ids of one partition."""
 Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
 class _TaskState:
@@ -219,8 +233,8 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     DESCRIPTOR: _descriptor.EnumDescriptor
     FAILURE_KIND_UNSPECIFIED: _FailureKind.ValueType  # 0
     FAILURE_KIND_INPUT: _FailureKind.ValueType  # 1
-    """The input of a match task cannot be read. Seen twice, by another worker
-    if there is one: quarantine.
+    """The input of a KEYS task, or of a MATCH task in a run without KEYS, cannot
+    be read. Seen twice, by another worker if there is one: quarantine.
     """
     FAILURE_KIND_OTHER: _FailureKind.ValueType  # 2
     """Anything else: backs off, blocks after several."""
@@ -232,8 +246,8 @@ class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper):
 
 FAILURE_KIND_UNSPECIFIED: FailureKind.ValueType  # 0
 FAILURE_KIND_INPUT: FailureKind.ValueType  # 1
-"""The input of a match task cannot be read. Seen twice, by another worker
-if there is one: quarantine.
+"""The input of a KEYS task, or of a MATCH task in a run without KEYS, cannot
+be read. Seen twice, by another worker if there is one: quarantine.
 """
 FAILURE_KIND_OTHER: FailureKind.ValueType  # 2
 """Anything else: backs off, blocks after several."""
@@ -320,6 +334,7 @@ class RunSpec(_message.Message):
     RULE_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     ORDER_SEED_FIELD_NUMBER: _builtins.int
+    DEDUP_PARTITIONS_FIELD_NUMBER: _builtins.int
     output_url: _builtins.str
     """Folder (fsspec URL) of everything the run writes."""
     num_tasks: _builtins.int
@@ -331,6 +346,10 @@ class RunSpec(_message.Message):
     order_seed: _builtins.int
     """Keys the random order in which match tasks are handed out. No part of the
     identity.
+    """
+    dedup_partitions: _builtins.int
+    """Number of partitions of the ids by which duplicates are found; 0 in a run
+    that keeps them. By what they are found is in the plan.
     """
     @_builtins.property
     def plan(self) -> Global___ObjectRef:
@@ -350,10 +369,11 @@ class RunSpec(_message.Message):
         rule: _builtins.str = ...,
         engine: _builtins.str = ...,
         order_seed: _builtins.int = ...,
+        dedup_partitions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "metadata", b"metadata", "num_tasks", b"num_tasks", "order_seed", b"order_seed", "output_url", b"output_url", "plan", b"plan", "rule", b"rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dedup_partitions", b"dedup_partitions", "engine", b"engine", "metadata", b"metadata", "num_tasks", b"num_tasks", "order_seed", b"order_seed", "output_url", b"output_url", "plan", b"plan", "rule", b"rule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -484,7 +504,7 @@ class Task(_message.Message):
     stage: Global___Stage.ValueType
     """Kind of work."""
     emission_key: _builtins.str
-    """Key of the emission; empty for MATCH and FREEZE."""
+    """Key of the emission; empty for the run's own stages."""
     index: _builtins.int
     """Number within its stage, from 0."""
     def __init__(
@@ -656,12 +676,15 @@ class MatchResult(_message.Message):
     REJECTED_FIELD_NUMBER: _builtins.int
     UNMATCHED_FIELD_NUMBER: _builtins.int
     UNMATCHED_BY_LANGUAGE_FIELD_NUMBER: _builtins.int
+    DUPLICATE_FIELD_NUMBER: _builtins.int
     pairs: _builtins.int
     """Pairs read."""
     matched: _builtins.int
     """Pairs with at least one hit."""
     unmatched: _builtins.int
     """Unmatched pairs."""
+    duplicate: _builtins.int
+    """Pairs dropped because an earlier one stands for them."""
     @_builtins.property
     def index(self) -> Global___ObjectRef:
         """The match index."""
@@ -688,14 +711,63 @@ class MatchResult(_message.Message):
         rejected: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         unmatched: _builtins.int = ...,
         unmatched_by_language: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        duplicate: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits", "index", b"index", "matched", b"matched", "pairs", b"pairs", "rejected", b"rejected", "unmatched", b"unmatched", "unmatched_by_language", b"unmatched_by_language"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate", b"duplicate", "hits", b"hits", "index", b"index", "matched", b"matched", "pairs", b"pairs", "rejected", b"rejected", "unmatched", b"unmatched", "unmatched_by_language", b"unmatched_by_language"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MatchResult: _TypeAlias = MatchResult  # noqa: Y015
+
+@_typing.final
+class KeysResult(_message.Message):
+    """Result of reading one match task's ids."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> Global___ObjectRef:
+        """The ids by partition, and the duplicates within the task."""
+
+    def __init__(
+        self,
+        *,
+        keys: Global___ObjectRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeysResult: _TypeAlias = KeysResult  # noqa: Y015
+
+@_typing.final
+class DedupResult(_message.Message):
+    """Result of finding the duplicates of one partition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DROPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def drops(self) -> Global___ObjectRef:
+        """The duplicates per match task."""
+
+    def __init__(
+        self,
+        *,
+        drops: Global___ObjectRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["drops", b"drops"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drops", b"drops"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DedupResult: _TypeAlias = DedupResult  # noqa: Y015
 
 @_typing.final
 class FreezeResult(_message.Message):
@@ -896,6 +968,8 @@ class TaskResult(_message.Message):
     WRITE_FIELD_NUMBER: _builtins.int
     PUBLISH_FIELD_NUMBER: _builtins.int
     TRAIN_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    DEDUP_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def match(self) -> Global___MatchResult: ...
     @_builtins.property
@@ -910,6 +984,10 @@ class TaskResult(_message.Message):
     def publish(self) -> Global___PublishResult: ...
     @_builtins.property
     def train(self) -> Global___TrainResult: ...
+    @_builtins.property
+    def keys(self) -> Global___KeysResult: ...
+    @_builtins.property
+    def dedup(self) -> Global___DedupResult: ...
     def __init__(
         self,
         *,
@@ -920,12 +998,14 @@ class TaskResult(_message.Message):
         write: Global___WriteResult | None = ...,
         publish: Global___PublishResult | None = ...,
         train: Global___TrainResult | None = ...,
+        keys: Global___KeysResult | None = ...,
+        dedup: Global___DedupResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["freeze", b"freeze", "match", b"match", "plan", b"plan", "publish", b"publish", "result", b"result", "score", b"score", "train", b"train", "write", b"write"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dedup", b"dedup", "freeze", b"freeze", "keys", b"keys", "match", b"match", "plan", b"plan", "publish", b"publish", "result", b"result", "score", b"score", "train", b"train", "write", b"write"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["freeze", b"freeze", "match", b"match", "plan", b"plan", "publish", b"publish", "result", b"result", "score", b"score", "train", b"train", "write", b"write"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dedup", b"dedup", "freeze", b"freeze", "keys", b"keys", "match", b"match", "plan", b"plan", "publish", b"publish", "result", b"result", "score", b"score", "train", b"train", "write", b"write"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["match", "freeze", "score", "plan", "write", "publish", "train"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["match", "freeze", "score", "plan", "write", "publish", "train", "keys", "dedup"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
@@ -996,7 +1076,7 @@ class StageProgress(_message.Message):
     stage: Global___Stage.ValueType
     """Kind of work."""
     emission_key: _builtins.str
-    """Key of the emission; empty for MATCH and FREEZE."""
+    """Key of the emission; empty for the run's own stages."""
     total: _builtins.int
     """Tasks in all; 0 until the stage opens."""
     ready: _builtins.int
@@ -1378,9 +1458,11 @@ class RetryRunRequest(_message.Message):
     run_id: _builtins.str
     """The run."""
     accept_quarantine: _builtins.bool
-    """Quarantine blocked match tasks instead of retrying them."""
+    """Quarantine blocked tasks of the run's first stage (KEYS where there is
+    one, else MATCH) instead of retrying them.
+    """
     include_quarantined: _builtins.bool
-    """Retry quarantined tasks too (only before freezing begins)."""
+    """Retry quarantined tasks too (only before freezing or DEDUP begins)."""
     def __init__(
         self,
         *,
@@ -1479,24 +1561,30 @@ class ListTasksRequest(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
     EMISSION_KEY_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     stage: Global___Stage.ValueType
     """The stage."""
     emission_key: _builtins.str
-    """Key of the emission; empty for MATCH and FREEZE."""
+    """Key of the emission; empty for the run's own stages."""
+    index: _builtins.int
+    """Only this task."""
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
         stage: Global___Stage.ValueType = ...,
         emission_key: _builtins.str = ...,
+        index: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_index", b"_index", "index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["emission_key", b"emission_key", "run_id", b"run_id", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_index", b"_index", "emission_key", b"emission_key", "index", b"index", "run_id", b"run_id", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__index: _TypeAlias = _typing.Literal["index"]  # noqa: Y015
+    _WhichOneofArgType__index: _TypeAlias = _typing.Literal["_index", b"_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__index) -> _WhichOneofReturnType__index | None: ...
 
 Global___ListTasksRequest: _TypeAlias = ListTasksRequest  # noqa: Y015
 

@@ -133,7 +133,7 @@ class LedgerServicer:
 
     def RetryRun(self, request, context):
         """Puts blocked tasks (and, if asked, quarantined ones) back to work, or
-        accepts blocked match tasks as quarantined. Also revives a cancelled run.
+        accepts blocked tasks of the first stage as quarantined. Also revives a cancelled run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

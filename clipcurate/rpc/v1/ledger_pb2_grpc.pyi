@@ -52,7 +52,7 @@ class LedgerStub:
     """Stops handing out a run's tasks. Leases in flight are refused from then on."""
     RetryRun: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.RetryRunRequest, _ledger_pb2.RetryRunResponse]
     """Puts blocked tasks (and, if asked, quarantined ones) back to work, or
-    accepts blocked match tasks as quarantined. Also revives a cancelled run.
+    accepts blocked tasks of the first stage as quarantined. Also revives a cancelled run.
     """
     WatchRun: _grpc.UnaryStreamMultiCallable[_ledger_pb2.WatchRunRequest, _ledger_pb2.WatchRunResponse]
     """Streams a run's progress until it has ended or the client goes away."""
@@ -89,7 +89,7 @@ class LedgerAsyncStub(LedgerStub):
     """Stops handing out a run's tasks. Leases in flight are refused from then on."""
     RetryRun: _aio.UnaryUnaryMultiCallable[_ledger_pb2.RetryRunRequest, _ledger_pb2.RetryRunResponse]  # type: ignore[assignment]
     """Puts blocked tasks (and, if asked, quarantined ones) back to work, or
-    accepts blocked match tasks as quarantined. Also revives a cancelled run.
+    accepts blocked tasks of the first stage as quarantined. Also revives a cancelled run.
     """
     WatchRun: _aio.UnaryStreamMultiCallable[_ledger_pb2.WatchRunRequest, _ledger_pb2.WatchRunResponse]  # type: ignore[assignment]
     """Streams a run's progress until it has ended or the client goes away."""
@@ -153,7 +153,7 @@ class LedgerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_pb2.RetryRunResponse, _abc.Awaitable[_ledger_pb2.RetryRunResponse]]:
         """Puts blocked tasks (and, if asked, quarantined ones) back to work, or
-        accepts blocked match tasks as quarantined. Also revives a cancelled run.
+        accepts blocked tasks of the first stage as quarantined. Also revives a cancelled run.
         """
 
     @_abc_1.abstractmethod

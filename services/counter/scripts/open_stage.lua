@@ -1,17 +1,29 @@
 -- Adds tasks [first, last) of a stage to its queue, each with its place in the
--- hand-out order. Adds nothing if they were added before.
--- ARGV: stage id, total, first, then one score per task.
+-- hand-out order. Adds nothing if they were added before. Where an earlier
+-- stage read the same inputs, what it quarantined is quarantined here too.
+-- ARGV: stage id, total, first, the earlier stage or '', then one score per task.
 local stages = key('stages')
-local stage, total, first = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local stage, total, first, earlier = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 if redis.call('HSETNX', stages, stage, total) == 1 then
   redis.call('HSET', stages, stage .. '/opened', 0)
 end
 if tonumber(redis.call('HGET', stages, stage .. '/opened')) ~= first then return 0 end
-for i = 4, #ARGV do
-  local id = stage .. ':' .. (first + i - 4)
-  enqueue(id, ARGV[i])
+local added, lost = #ARGV - 4, 0
+for i = 5, #ARGV do
+  local number = first + i - 5
+  local id, before = stage .. ':' .. number, {}
+  if earlier ~= '' then
+    before = redis.call('HMGET', task_key(earlier .. ':' .. number), 'state', 'error')
+  end
+  if before[1] == 'quarantined' then
+    redis.call('HSET', task_key(id), 'state', 'quarantined', 'error', before[2] or '')
+    lost = lost + 1
+  else
+    enqueue(id, ARGV[i])
+  end
 end
-local added = #ARGV - 3
 redis.call('HSET', stages, stage .. '/opened', first + added)
-if added > 0 then redis.call('HINCRBY', key('tally:' .. stage), 'ready', added) end
+local tally = key('tally:' .. stage)
+if added > lost then redis.call('HINCRBY', tally, 'ready', added - lost) end
+if lost > 0 then redis.call('HINCRBY', tally, 'quarantined', lost) end
 return added

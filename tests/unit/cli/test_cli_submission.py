@@ -9,6 +9,7 @@ import pytest
 from clipcurate import storage
 from clipcurate.cli.languages import LanguageRequest
 from clipcurate.cli.submission import RunRequest, Submission, TrainRequest, emission_spec, prepare
+from clipcurate.datasets.dedup import Dedup
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.errors import InvalidInputError, PoolError, StorageError
@@ -57,6 +58,16 @@ def test_preparing_again_is_the_same_run(request_: RunRequest) -> None:
     other = replace(request_, task_rows=100, order_seed=5, engine="aho-corasick")
     assert prepare(other, []).run_id == first.run_id
     assert prepare(replace(request_, metadata={ALL: Metadata(("dog",))}), []).run_id != first.run_id
+
+
+def test_dedup(request_: RunRequest) -> None:
+    plain = prepare(request_, [])
+    assert plain.spec.dedup_partitions == 0
+    submission = prepare(replace(request_, dedup="url", task_rows=1), [])
+    assert submission.spec.dedup_partitions == 2
+    assert submission.run_id != plain.run_id
+    plan = RunPlan.from_bytes(storage.read_bytes(submission.spec.plan.url))
+    assert plan.dedup == Dedup("url", 2)
 
 
 def test_metadata_per_language(request_: RunRequest) -> None:
@@ -115,7 +126,7 @@ def test_emission_specs() -> None:
 
 
 def test_what_is_unknown_is_refused_before_anything_is_written(request_: RunRequest) -> None:
-    for wrong in ({"rule": "metaclip9"}, {"engine": "grep"}):
+    for wrong in ({"rule": "metaclip9"}, {"engine": "grep"}, {"dedup": "text"}):
         with pytest.raises(InvalidInputError, match="known"):
             prepare(replace(request_, **wrong), [])
     with pytest.raises(PoolError, match="no such file"):

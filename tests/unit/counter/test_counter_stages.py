@@ -12,11 +12,13 @@ from services.counter.stages import (
     hand_out_scores,
     last_stage,
     parse_task_id,
+    reading_stages,
     run_state,
     stability,
 )
 
 RUN = pb.RunSpec(num_tasks=3)
+DEDUP_RUN = pb.RunSpec(num_tasks=3, dedup_partitions=2)
 PLAIN = pb.EmissionSpec(kind=pb.EMISSION_KIND_MATCHED)
 TRAINED = pb.EmissionSpec(train=pb.TrainSpec(preset="tiny"))
 DONE = {"done": 3, "total": 3}
@@ -39,13 +41,15 @@ def test_task_ids_are_distinct(tasks: list[tuple[pb.Stage.ValueType, str, int]])
     assert len({StageKey(stage, key).task_id(i) for stage, key, i in tasks}) == len(tasks)
 
 
-def walk(emissions: dict[str, pb.EmissionSpec], parts: dict[str, int]) -> list[list[str]]:
+def walk(
+    emissions: dict[str, pb.EmissionSpec], parts: dict[str, int], run: pb.RunSpec = RUN
+) -> list[list[str]]:
     """Finish whatever is due until nothing is; return each wave's new stages."""
     tallies: dict[StageKey, StageTally] = {}
     waves = []
     while True:
         planned = {key: parts[key] for key in parts if StageKey(pb.STAGE_PLAN, key) in tallies}
-        due = list(due_stages(RUN, emissions, tallies, planned))
+        due = list(due_stages(run, emissions, tallies, planned))
         assert len(dict(due)) == len(due)
         assert {key: tally.total for key, tally in tallies.items()}.items() <= dict(due).items()
         new = [(key, total) for key, total in due if key not in tallies]
@@ -71,6 +75,19 @@ def test_a_whole_run_from_stage_to_stage() -> None:
 
 def test_a_run_that_only_counts() -> None:
     assert walk({}, {}) == [["match:3"], ["freeze:1"]]
+
+
+def test_a_run_that_drops_duplicates() -> None:
+    waves = walk({"A": PLAIN}, {"A": 2}, DEDUP_RUN)
+    assert waves[:5] == [["keys:3"], ["dedup:2"], ["match:3"], ["freeze:1"], ["scoreA:3"]]
+    keys = [StageKey(stage) for stage in (pb.STAGE_TRAIN, *pb.Stage.values()[1:])]
+    names = [pb.Stage.Name(key.stage)[6:] for key in sorted(keys, key=lambda key: key.place)]
+    assert names[:4] == ["KEYS", "DEDUP", "MATCH", "FREEZE"]
+
+
+def test_the_first_stage_that_reads_may_quarantine() -> None:
+    assert reading_stages(RUN) == (MATCH, FREEZE)
+    assert reading_stages(DEDUP_RUN) == (StageKey(pb.STAGE_KEYS), StageKey(pb.STAGE_DEDUP))
 
 
 def test_an_emission_without_parts_is_published_all_the_same() -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from clipcurate import storage
 from clipcurate.datasets import parts, snapshot
+from clipcurate.datasets.dedup import By
+from clipcurate.datasets.dedup_files import duplicates_again
 from clipcurate.datasets.emission import EmissionPlan, make_plan
 from clipcurate.datasets.manifest import FileRecord, Manifest
 from clipcurate.datasets.match_index import MatchIndex, extras_from_hex, index_batches
@@ -94,19 +96,30 @@ MakeRun = Callable[..., Run]
 def make_run(tmp_path: Path) -> MakeRun:
     """Match and freeze the pool at the given patterns."""
 
-    def make(*pool: Path, task_rows: int = 1000, columns: Columns | None = None) -> Run:
-        plan = RunPlan.make([str(path) for path in pool], columns or Columns(), task_rows)
-        router = Router.of(None, "", {ALL: Matcher.build(ENTRIES)}.get)
-        indexes = [
-            MatchIndex.concatenate(
-                [MatchIndex.empty()]
-                + [part for piece in task.slices for part in index_batches(plan, piece, router)]
-            )
-            for task in plan.tasks
-        ]
-        return freeze(plan, indexes, str(tmp_path / f"output-{task_rows}"))
+    def make(
+        *pool: Path,
+        task_rows: int = 1000,
+        columns: Columns | None = None,
+        dedup: By | None = None,
+    ) -> Run:
+        patterns = [str(path) for path in pool]
+        plan = RunPlan.make(patterns, columns or Columns(), task_rows, None, dedup)
+        return freeze(plan, match(plan), str(tmp_path / f"output-{task_rows}-{dedup}"))
 
     return make
+
+
+def match(plan: RunPlan) -> list[MatchIndex]:
+    router = Router.of(None, "", {ALL: Matcher.build(ENTRIES)}.get)
+    indexes = []
+    with duplicates_again(plan, range(len(plan.tasks)), lambda _: None) as duplicates_of:
+        for number, task in enumerate(plan.tasks):
+            duplicates = duplicates_of(number)
+            parts = [MatchIndex.empty()]
+            for piece in task.slices:
+                parts += index_batches(plan, piece, router, duplicates)
+            indexes.append(MatchIndex.concatenate(parts))
+    return indexes
 
 
 def freeze(plan: RunPlan, indexes: list[MatchIndex], output: str) -> Run:

@@ -3,7 +3,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,25 +67,6 @@ def same(one: MatchIndex, two: MatchIndex) -> bool:
     return equal and kinds and one.extras == two.extras
 
 
-@given(st.lists(PAIR, max_size=6))
-def test_ids_by_hand(rows: list[dict[str, Any]]) -> None:
-    index = index_of(rows)
-    for i, row in enumerate(rows):
-        if row["text"] is None:
-            assert index.uids[i].tolist() == index.coin_keys[i].tolist() == [0, 0]
-            continue
-        text = row["text"].encode()
-        computed = xxhash.xxh3_128_hexdigest(row["key"].encode() + b"\0" + text)
-        uid = row["uid"] or computed
-        key = xxhash.xxh3_128_hexdigest(uid.encode() + b"\0" + text)
-        assert [
-            f"{int(h):016x}{int(low):016x}" for h, low in (index.uids[i], index.coin_keys[i])
-        ] == [
-            uid,
-            key,
-        ]
-
-
 def test_statuses_reasons_and_languages() -> None:
     rows = [
         {"uid": None, "key": "k", "text": "dog"},
@@ -100,6 +80,20 @@ def test_statuses_reasons_and_languages() -> None:
     assert list(index.rows_by_language) == ["all"]
     assert index.hits_by_language() == {"all": 1}
     assert index.shard.tolist() == [3, 3, 3]
+
+
+def test_duplicates_are_neither_matched_nor_in_a_language() -> None:
+    rows = [{"uid": None, "key": "k", "text": text} for text in ("dog", "dog", None, "dogs")]
+    pairs, languages = pairs_of(rows), np.full(4, "all")
+    duplicate = np.array([False, True, False, True])
+    texts = pa.chunked_array([["dog", None, None, None]], pa.large_string())
+    matches = MATCHER.match(texts)
+    index = index_pairs(pairs, 0, pa.schema([]), matches, languages, duplicate)
+    names = ["MATCHED", "DUPLICATE", "REJECTED", "DUPLICATE"]
+    assert [Status(status).name for status in index.status] == names
+    assert index.language.tolist() == ["all", "", "", ""]
+    assert index.uids[0].tolist() == index.uids[1].tolist() != [0, 0]
+    assert same(MatchIndex.from_bytes(index.to_bytes()), index)
 
 
 def test_languages_without_metadata_are_unmatched_and_counted() -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from clipcurate.datasets.dedup import KINDS, Dedup
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.errors import PoolError
 from clipcurate.languages import CodeMap, IdentifierModel, LanguageChoice
@@ -35,6 +36,19 @@ def test_the_run_id_is_what_determines_the_counts(parquet_pool: Path) -> None:
         replace(plan, shards=(replace(plan.shards[0], pin="xxh3:0"),)).run_id({}, "metaclip1"),
     ]
     assert len({run_id, *others}) == len(others) + 1
+
+
+def test_dedup_is_kept_and_determines_the_counts_but_not_its_partitions(parquet_pool: Path) -> None:
+    plan = make(parquet_pool)
+    assert b'"dedup":' not in plan.to_bytes()
+    plans = [replace(plan, dedup=Dedup(by, 3)) for by in KINDS]
+    assert [RunPlan.from_bytes(one.to_bytes()) for one in plans] == plans
+    ids = {one.run_id({"all": "f"}, "metaclip1") for one in [plan, *plans]}
+    assert len(ids) == 3
+    other = replace(plan, dedup=Dedup("uid", 9)).run_id({"all": "f"}, "metaclip1")
+    assert other == plans[0].run_id({"all": "f"}, "metaclip1")
+    made = RunPlan.make([str(parquet_pool)], Columns(), 4, None, "uid")
+    assert made.dedup == Dedup("uid", 3)
 
 
 IDENTIFIED = LanguageChoice(CodeMap.for_metadata(["en"]), IdentifierModel("a" * 32, "m.ftz"))

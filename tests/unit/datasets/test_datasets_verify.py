@@ -14,7 +14,9 @@ import pytest
 
 from clipcurate.balancing import critical_t
 from clipcurate.datasets.content import content_hash
+from clipcurate.datasets.dedup import By
 from clipcurate.datasets.manifest import Manifest, load
+from clipcurate.datasets.match_index import Status
 from clipcurate.datasets.outcomes import Totals
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.verify import verify_dataset
@@ -46,6 +48,29 @@ def test_what_we_write_holds(make_run, request, pool: str, request_: EmissionReq
     told: list[str] = []
     assert verify_dataset(url, run.folder, told.append) == load(url)
     assert any("again" in line for line in told)
+
+
+@pytest.mark.parametrize("by", ["uid", "url"])
+def test_duplicates_are_found_again(make_run, parquet_pool: Path, by: By) -> None:  # type: ignore[no-untyped-def]
+    run = make_run(parquet_pool, task_rows=9, dedup=by)
+    assert run.plan.dedup.partitions > 1
+    url = run.emit(RAW)
+    assert verify_dataset(url, run.folder).totals.duplicate > 0
+    (index, *_) = run.indexes
+    other = make_run(parquet_pool, task_rows=10)
+    everything = sum(len(one) for one in other.indexes)
+    assert load(url).totals.pairs == everything
+    assert index.status.tolist().count(Status.DUPLICATE) == 0
+
+
+def test_a_drop_that_is_no_duplicate(make_run, parquet_pool: Path) -> None:  # type: ignore[no-untyped-def]
+    run = make_run(parquet_pool, task_rows=9, dedup="url")
+    (index, *_) = run.indexes
+    first = int(np.argmax(index.status == Status.UNMATCHED))
+    index.status[first] = Status.DUPLICATE
+    url = run.emit(RAW)
+    with pytest.raises(DatasetError, match="other pairs are kept"):
+        verify_dataset(url, run.folder)
 
 
 def test_an_empty_dataset_holds(make_run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
