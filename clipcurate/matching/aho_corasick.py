@@ -52,8 +52,11 @@ class AhoCorasick:
     def _match_one(self, text: str | None) -> Sequence[int]:
         if text is None or not self._ids:
             return ()
-        words = {word for _, word in self._automaton.iter(self._rule.spaced_text(text))}
-        return sorted(entry_id for word in words for entry_id in self._ids[word])
+        return sorted(entry_id for word in self.words(text) for entry_id in self._ids[word])
+
+    def words(self, text: str) -> set[int]:
+        """Return which distinct entries occur in a text, by number in order of appearance."""
+        return {word for _, word in self._automaton.iter(self._rule.spaced_text(text))}
 
 
 def _positions(entries: Sequence[str]) -> dict[str, tuple[int, ...]]:
