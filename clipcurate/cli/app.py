@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from clipcurate.cli import inspecting, recounting, rethresholding, run, runs
+from clipcurate.cli import inspecting, planning, recounting, rethresholding, run, runs
 from clipcurate.errors import ClipcurateError
 
 app = typer.Typer(
@@ -28,7 +28,7 @@ app.command()(runs.cancel)
 app.command()(runs.retry)
 app.command()(recounting.recount)
 app.command()(inspecting.match)
-app.command()(inspecting.plan)
+app.command()(planning.plan)
 app.command()(inspecting.verify)
 app.command()(rethresholding.rethreshold)
 metadata_app.command(name="info")(inspecting.metadata_info)

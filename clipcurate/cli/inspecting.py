@@ -1,4 +1,4 @@
-"""Verbs that look: `match`, `plan`, `verify`, `metadata info`."""
+"""Verbs that look: `match`, `verify`, `metadata info`."""
 
 import json
 import sys
@@ -12,17 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from clipcurate import metadata as metadata_files
-from clipcurate.balancing import Cut
-from clipcurate.balancing.sizes import SizeEstimate, estimate, top_entries
 from clipcurate.cli import options as opt
-from clipcurate.datasets.emission import resolve_cuts
-from clipcurate.datasets.outcomes import Scored, kept_mask, law_of_size, score
-from clipcurate.datasets.request import EmissionRequest
-from clipcurate.datasets.run_record import FrozenRun
 from clipcurate.datasets.verify import verify_dataset
 from clipcurate.errors import InvalidInputError
 from clipcurate.matching import ENGINES, RULES, Matcher, Matches
-from clipcurate.metadata import ALL
 from clipcurate.rpc.clients import MatcherClient
 from clipcurate.rpc.settings import SecuritySettings
 
@@ -85,80 +78,6 @@ def _print_hits(texts: list[str], matches: Matches, names: list[str]) -> None:
         ids = matches.entry_ids[first:last].tolist()
         hits = [{"id": i, "entry": name} for i, name in zip(ids, names[first:last], strict=True)]
         print(json.dumps({"text": text, "entries": hits}, ensure_ascii=False))
-
-
-def plan(
-    run: Annotated[str, typer.Argument(help="A run's folder, or an output folder of one run.")],
-    t: opt.Threshold = None,
-    size: opt.Size = None,
-    tail_share: opt.TailShare = None,
-    seed: opt.Seed = 0,
-    round: opt.Round = 0,  # noqa: A002 - the method's own word
-    semantics: opt.TextSemantics = "pair",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Say what a threshold, size or tail share yields, from frozen counts, before emitting.
-
-    `clipcurate run --emit none` counts without emitting anything.
-    """
-    targets = {"t": t, "size": size, "tail_share": tail_share}
-    request = opt.emission_request("balanced", semantics, seed=seed, round=round, **targets)
-    frozen = FrozenRun.open(run)
-    counts = frozen.counts()
-    scored = _Scores(frozen, request)
-    cuts = resolve_cuts(request, counts, scored)
-    for name, cut in cuts.items():
-        laws = (law_of_size(i, counts, {name: cut}, request.semantics) for i in frozen.indexes())
-        found = estimate(counts[name], laws, cut.t)
-        exact = sum(_kept(name, cut, task) for task in scored)
-        if as_json:
-            print(json.dumps({"language": name, "seed": seed, "size": exact, **vars(found)}))
-        else:
-            _show_estimate(name, found, exact, seed)
-            _show_top(top_entries(counts[name], frozen.metadata(name).entries, TOP_ENTRIES), cut.t)
-
-
-class _Scores:
-    """The scored tasks of a frozen run, computed again at every iteration."""
-
-    def __init__(self, frozen: FrozenRun, request: EmissionRequest) -> None:
-        self._frozen, self._request = frozen, request
-
-    def __iter__(self) -> Iterator[Scored]:
-        counts = self._frozen.counts()
-        for index in self._frozen.indexes():
-            yield Scored(index, score(index, counts, self._request))
-
-
-def _kept(language: str, cut: Cut, scored: Scored) -> int:
-    """Count the pairs of a language that a cut keeps."""
-    return int(kept_mask("balanced", {language: cut}, scored).sum())
-
-
-def _show_estimate(language: str, found: SizeEstimate, exact: int, seed: int) -> None:
-    title = "Balancing" if language == ALL else f"Balancing {language}"
-    table = Table("", "", show_header=False, title=title)
-    rows = {
-        "t": f"{found.t:,.6g}",
-        "tail share (counts < t)": f"{found.tail_share:.4%}",
-        "expected size": f"{found.expected:,.1f} ± {found.deviation:,.1f}",
-        f"size with seed {seed}": f"{exact:,}",
-        "head entries (count > t)": f"{found.head_entries:,}",
-        "tail entries (0 < count ≤ t)": f"{found.tail_entries:,}",
-        "entries without texts": f"{found.empty_entries:,}",
-        "counts in the head": f"{found.head_count:,}",
-        "Σ min(count, t)": f"{found.slots:,.0f}",
-    }
-    for label, value in rows.items():
-        table.add_row(label, value)
-    Console().print(table)
-
-
-def _show_top(top: list[tuple[str, int]], t: float) -> None:
-    table = Table("entry", "count", "keep probability", title="Most frequent entries")
-    for entry, count in top:
-        table.add_row(repr(entry), f"{count:,}", f"{min(1.0, t / count) if count else 1.0:.4g}")
-    Console().print(table)
 
 
 def verify(

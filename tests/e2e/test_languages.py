@@ -89,7 +89,16 @@ def test_each_text_meets_the_entries_of_its_codes_language(
     counts = {name: np.load(f"{balanced}/counts-{name}.npy") for name in ENTRIES}
     assert {name: cut["t"] for name, cut in manifest.cuts.items()} == thresholds(counts, T)
     planned = command_line("plan", tmp_path, "--t", T, "--json").stdout.splitlines()
-    assert sum(json.loads(line)["size"] for line in planned) == manifest.totals.kept
+    lines = {line["language"]: line for line in map(json.loads, planned)}
+    assert sum(line["size"] for line in lines.values()) == manifest.totals.kept
+    assert sum(line["expected"] for line in lines.values()) == pytest.approx(manifest.expected_size)
+    assert {name: line["tail_share"] for name, line in lines.items()} == manifest.tail_shares
+    kept = duckdb.sql(
+        f"SELECT metadata_lang, count(*) FROM '{balanced}/pairs-*.parquet' GROUP BY ALL"
+    ).fetchall()
+    assert {name: line["size"] for name, line in lines.items() if line["size"]} == dict(kept)
+    shown = command_line("plan", tmp_path, "--t", T).stdout
+    assert f"{manifest.totals.kept:,}" in next(line for line in shown.split("\n") if "all" in line)
     said = " ".join(done.stderr.split())
     assert "4 metadata languages: en, other, th, zh" in said
     assert "fr │ 24 │ no metadata" in said

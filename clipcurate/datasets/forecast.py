@@ -1,0 +1,72 @@
+"""What an emission would hold, told from a frozen run's match indexes, before anything is made."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from clipcurate.balancing import Cut
+from clipcurate.balancing.semantics import SizeLaw
+from clipcurate.balancing.sizes import SizeEstimate, estimate
+from clipcurate.datasets.emission import resolve_cuts
+from clipcurate.datasets.outcomes import Scored, kept_mask, law_of_size
+from clipcurate.datasets.request import EmissionRequest
+from clipcurate.datasets.snapshot import Counts
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A balanced emission, foretold.
+
+    Attributes:
+        cuts: per metadata language.
+        languages: what the cut does, per metadata language.
+        sizes: kept pairs with the request's seed and round, per metadata language.
+        expected, deviation: mean and standard deviation over seeds of all kept pairs.
+    """
+
+    cuts: dict[str, Cut]
+    languages: dict[str, SizeEstimate]
+    sizes: dict[str, int]
+    expected: float
+    deviation: float
+
+    @property
+    def size(self) -> int:
+        """All kept pairs."""
+        return sum(self.sizes.values())
+
+
+def forecast(request: EmissionRequest, counts: Counts, tasks: Iterable[Scored]) -> Forecast:
+    """Foretell a balanced emission.
+
+    Args:
+        request: the emission.
+        counts: the snapshot.
+        tasks: the scored tasks; read once, and twice more for a target size.
+
+    Raises:
+        InvalidInputError: the target cannot be had.
+    """
+    cuts = resolve_cuts(request, counts, tasks)
+    laws: dict[str, list[SizeLaw]] = {name: [] for name in cuts}
+    sizes, whole = dict.fromkeys(cuts, 0), list[SizeLaw]()
+    for task in tasks:
+        kept = kept_mask("balanced", cuts, task)
+        whole.append(_sum(law_of_size(task.index, counts, cuts, request.semantics)))
+        for name in sorted(task.index.rows_by_language.keys() & cuts.keys()):
+            one = {name: cuts[name]}
+            laws[name].append(_sum(law_of_size(task.index, counts, one, request.semantics)))
+            sizes[name] += int(kept[task.index.rows_by_language[name]].sum())
+    return Forecast(
+        cuts=cuts,
+        languages={name: estimate(counts[name], laws[name], cut.t) for name, cut in cuts.items()},
+        sizes=sizes,
+        expected=float(sum(law.mean.sum() for law in whole)),
+        deviation=float(np.sqrt(sum(law.variance.sum() for law in whole))),
+    )
+
+
+def _sum(law: SizeLaw) -> SizeLaw:
+    """Return the law of a whole task; what is independent adds up."""
+    return SizeLaw(law.mean.sum(keepdims=True), law.variance.sum(keepdims=True))
