@@ -15,12 +15,12 @@ from harness import arguments, cpu_seconds, load, report
 from numba import njit
 
 from clipcurate.kernels.buffers import string_buffers
+from clipcurate.matching.kernels.gathering import gather
 from clipcurate.matching.kernels.splitting import PADDING, SLACK, ZERO, Cursor, split_texts
 from clipcurate.matching.kernels.walking import (
     BLOCK,
     ONE,
     find_hits,
-    gather,
     look_up,
     make_block,
 )

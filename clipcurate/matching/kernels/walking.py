@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from clipcurate.kernels.compiling import inlined, kernel
-from clipcurate.kernels.machine import count_bits, equal16, less16, prefetch
+from clipcurate.kernels.compiling import kernel
+from clipcurate.kernels.machine import prefetch
 from clipcurate.matching.kernels.building import (
     CHILD_SIZE,
     CONTINUES,
@@ -23,6 +23,7 @@ from clipcurate.matching.kernels.building import (
     child_key,
     same_bytes,
 )
+from clipcurate.matching.kernels.gathering import gather, sort_distinct
 from clipcurate.matching.kernels.hashing import (
     INLINE,
     NO_WORD,
@@ -44,13 +45,10 @@ from clipcurate.matching.kernels.splitting import (
 )
 
 _2 = np.uint64(2)
-_16 = np.uint64(16)
-_32, _64 = np.uint64(32), np.uint64(64)
+_32 = np.uint64(32)
 _LOW = np.uint64(2**32 - 1)
-_ALL = np.uint64(2**64 - 1)
 _MARKS = np.zeros(256, np.bool_)
 _MARKS[list(b",.;:?!`")] = True
-_NO_ENTRY = np.uint32(2**32 - 1)
 
 BLOCK = np.uint64(1024)
 """Tokens of a block: its arrays stay in the second-level cache."""
@@ -149,7 +147,7 @@ def match_texts(tables, data, offsets, row_offsets, hits):
         ends = row_offsets[cursor.row + ONE : cursor.row + texts + ONE]
         size = gather(found, raw, hits, size, ends)
         if cursor.begun and not cut:
-            size = _sort_distinct(hits, np.uint64(row_offsets[cursor.row]), size)
+            size = sort_distinct(hits, np.uint64(row_offsets[cursor.row]), size)
             ends[0] = size
         cursor = Cursor(row, cut, block.tokens.starts[starts], block.tokens.glued[starts])
     return hits
@@ -286,67 +284,3 @@ def _grown(array, used, size):
     larger = np.empty(size, array.dtype)
     larger[:used] = array[:used]
     return larger
-
-
-@kernel
-def gather(found, raw, hits, size, ends):
-    """Append hits text by text, sorted and distinct; fill the texts' ends; return the new size."""
-    places = np.zeros(ends.size + 1, np.uint64)
-    for hit in range(found):
-        places[(raw[hit] >> _32) + ONE] += ONE
-    for row in range(np.uint64(ends.size)):
-        places[row + ONE] += places[row]
-    grouped, ordered = np.empty(found + _64, np.uint32), np.empty(_64, np.uint32)
-    for hit in range(found):
-        row = raw[hit] >> _32
-        grouped[places[row]] = raw[hit] & _LOW
-        places[row] += ONE
-    start = ZERO
-    for row in range(np.uint64(ends.size)):
-        count = places[row] - start
-        if count <= _64:
-            _sort_few(grouped, start, count, ordered)
-            size = _append_distinct(ordered[:count], hits, size)
-        else:
-            size = _append_distinct(np.sort(grouped[start : places[row]]), hits, size)
-        ends[row] = size
-        start = places[row]
-    return size
-
-
-@inlined
-def _sort_few(numbers, start, count, ordered):
-    """Sort at most 64 numbers without a branch that depends on them: count who comes before each.
-
-    64 numbers after the last one must be readable.
-    """
-    here = _below(count)
-    for mine in range(count):
-        number = numbers[start + mine]
-        less, equal = less16(numbers, start, number), equal16(numbers, start, number)
-        for base in range(_16, count, _16):
-            less |= less16(numbers, start + base, number) << base
-            equal |= equal16(numbers, start + base, number) << base
-        ordered[count_bits((less & here) | (equal & _below(mine)))] = number
-
-
-@inlined
-def _below(bit):
-    """Return a mask of the bits below one."""
-    return (ONE << bit) - ONE if bit < _64 else _ALL
-
-
-@inlined
-def _append_distinct(ordered, hits, size):
-    last = _NO_ENTRY
-    for number in ordered:
-        hits[size] = number
-        size += np.uint64(number != last)
-        last = number
-    return size
-
-
-@kernel
-def _sort_distinct(hits, start, end):
-    """Sort a part in place, drop what repeats, and return its new end."""
-    return _append_distinct(np.sort(hits[start:end]), hits, start)
