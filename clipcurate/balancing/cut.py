@@ -44,8 +44,7 @@ class Cut:
         kept: npt.NDArray[np.bool_] = critical <= self.t
         if self.last is not None:
             ties = np.flatnonzero(critical == self.t)
-            late = [i for i in ties if ranks[i].tobytes() > self.last]
-            kept[late] = False
+            kept[ties] = ~_after(_words(ranks[ties]), _words(np.frombuffer(self.last, RANK)))
         return kept
 
     def to_json(self) -> dict[str, Any]:
@@ -76,7 +75,8 @@ def exact_size_cut(
     Args:
         size: number of pairs, at least 1.
         bins: the histogram of all parts.
-        parts: (critical t, ranks) of every part; only one bin of it is held in memory.
+        parts: (critical t, ranks) of every part; only one bin of it is held in memory,
+            at 40 bytes a pair.
 
     Raises:
         InvalidInputError: fewer pairs than `size` have a finite critical t.
@@ -88,10 +88,28 @@ def exact_size_cut(
         )
     below = np.cumsum(bins)
     target = int(np.searchsorted(below, size))
-    candidates: list[tuple[float, bytes]] = []
+    pieces: list[tuple[npt.NDArray[np.float64], Ranks]] = []
     for critical, ranks in parts:
-        inside = np.flatnonzero((critical.view(np.uint64) >> BIN_SHIFT) == np.uint64(target))
-        candidates += [(float(critical[i]), ranks[i].tobytes()) for i in inside]
-    candidates.sort()
-    t, last = candidates[size - 1 - (int(below[target]) - int(bins[target]))]
-    return Cut(t, last)
+        inside = (critical.view(np.uint64) >> BIN_SHIFT) == np.uint64(target)
+        pieces.append((critical[inside], ranks[inside]))
+    values = np.concatenate([critical for critical, _ in pieces])
+    place = size - 1 - (int(below[target]) - int(bins[target]))
+    t = np.partition(values, place)[place]
+    ties = np.concatenate([_words(ranks[critical == t]) for critical, ranks in pieces])
+    order = np.lexsort(ties.T[::-1])
+    last = ties[order[place - int((values < t).sum())]]
+    return Cut(float(t), last.astype(">u8").tobytes())
+
+
+def _words(ranks: Ranks) -> npt.NDArray[np.uint64]:
+    """Return ranks as numbers, shape (n, 4), whose order row by row is that of the ranks."""
+    return np.ascontiguousarray(ranks).view(">u8").reshape(-1, 4).astype(np.uint64)
+
+
+def _after(words: npt.NDArray[np.uint64], last: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Return which rows come after `last`, shape (1, 4): the first word that differs decides."""
+    after = np.zeros(len(words), np.bool_)
+    for word in (3, 2, 1, 0):
+        same = words[:, word] == last[0, word]
+        after = np.where(same, after, words[:, word] > last[0, word])
+    return after
