@@ -93,6 +93,10 @@ def test_sizes_follow_the_law_of_each_round(command_line: CommandLine, tmp_path:
     q = [sum(law(counts, texts, FIRST_T)) / len(texts) for texts in matched if texts]
     assert_within(manifest, q)
     assert manifest.totals.dropped > 0
+    options = ["--t", FIRST_T, "--semantics", "metaclip2", "--json"]
+    planned = json.loads(command_line("plan", tmp_path / "first", *options).stdout)
+    assert planned["size"] == manifest.totals.kept
+    assert math.isclose(planned["expected"], sum(q))
 
     arrived = download(first, tmp_path / "images.tar")
     assert len({row["url"] for row in arrived}) == len(arrived)
