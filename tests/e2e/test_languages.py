@@ -99,10 +99,15 @@ def test_each_text_meets_the_entries_of_its_codes_language(
     assert {name: line["size"] for name, line in lines.items() if line["size"]} == dict(kept)
     shown = command_line("plan", tmp_path, "--t", T).stdout
     assert f"{manifest.totals.kept:,}" in next(line for line in shown.split("\n") if "all" in line)
+    smaller = command_line("rethreshold", balanced, "--t", T / 2)
+    assert smaller.returncode == 0, smaller.stderr
+    subset = smaller.stdout.strip()
+    cuts = {name: cut["t"] for name, cut in manifests.load(subset).cuts.items()}
+    assert cuts == thresholds(counts, T / 2)
     said = " ".join(done.stderr.split())
     assert "4 metadata languages: en, other, th, zh" in said
     assert "fr │ 24 │ no metadata" in said
-    for dataset in (raw, balanced):
+    for dataset in (raw, balanced, subset):
         checked = command_line("verify", dataset, "--run", tmp_path)
         assert checked.returncode == 0, checked.stderr
 

@@ -84,6 +84,18 @@ def test_english_keeps_t_and_gives_its_share_to_the_others() -> None:
     assert threshold_for(LANGUAGES["th"], tail_share_of(ENGLISH, 4.5)) == 100.0
 
 
+@given(st.lists(COUNTS, min_size=2, max_size=3), st.tuples(*[st.floats(0.001, 2000)] * 2))
+def test_a_smaller_t_is_smaller_in_every_language(
+    lists: list[list[int]], t: tuple[float, float]
+) -> None:
+    """So that datasets are nested in t, whatever their languages."""
+    counts = {
+        name: np.array(values) for name, values in zip(("en", "th", "zh"), lists, strict=False)
+    }
+    small, large = (thresholds(counts, value) for value in sorted(t))
+    assert all(small[name] <= large[name] for name in counts)
+
+
 def test_without_english_counts_t_is_everyones() -> None:
     others = {"zh": LANGUAGES["zh"], "th": LANGUAGES["th"]}
     assert thresholds(others, 4.5) == {"zh": 4.5, "th": 4.5}
