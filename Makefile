@@ -1,11 +1,12 @@
 # make demo   the whole job on this machine       make test   all tests
 # make lint   what reviewers need not say         make bench  every performance claim
+# make soak   20 runs under 110 faults
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint bench protos clean
+.PHONY: install demo test soak lint bench protos clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -26,6 +27,9 @@ test: install
 	$(BIN)/python -m coverage run -m pytest
 	@$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+soak: install
+	$(BIN)/python -m tests.chaos.soak --runs 20 --faults 110
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,0 +1,86 @@
+"""Runs over one pool, undisturbed and under faults, compared byte by byte."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from clipcurate.datasets.manifest import Manifest
+from clipcurate.datasets.verify import verify_dataset
+from clipcurate.rpc.clients import LedgerClient
+from tests.chaos import pool
+from tests.chaos.scene import Fault, Recovery, Scene, follow, fresh
+from tests.chaos.system import System
+
+LATEST = 0.85
+"""No fault later than at this share of the tasks: its consequences belong to the run."""
+
+
+@dataclass
+class Trial:
+    """A system, the inputs, and what undisturbed runs make of them."""
+
+    system: System
+    folder: Path
+    inputs: Path
+    rows: int
+    tasks: int = 0
+    reference: list[Manifest] = field(default_factory=list)
+    recoveries: list[Recovery] = field(default_factory=list)
+
+    @property
+    def output(self) -> Path:
+        """Where the present run writes."""
+        return self.system.disks["output"].folder / "out"
+
+    def calm(self) -> None:
+        """Run undisturbed; what it gives is the reference, once brute force agrees."""
+        scene = self._run(Random(0), [])
+        self.tasks = scene.done
+        self.reference = [verify_dataset(e.plan.dataset_url) for e in scene.run.emissions]
+        url = Path(scene.run.emissions[0].plan.dataset_url)
+        counts = np.load(url / "counts-all.npy").tolist()
+        assert counts == pool.brute_force_counts(self.inputs), "the counts are not brute force's"
+        assert all(m.totals.pairs == self.rows for m in self.reference), "totals do not add up"
+
+    def disturbed(self, rng: Random, chosen: Sequence[Fault]) -> None:
+        """Run under faults at random moments and compare every byte. Raises AssertionError."""
+        moments = sorted(rng.uniform(0, LATEST) for _ in chosen)
+        scene = self._run(rng, list(zip(moments, chosen, strict=True)))
+        for emission, wanted in zip(scene.run.emissions, self.reference, strict=True):
+            found = verify_dataset(emission.plan.dataset_url)
+            assert found.totals == wanted.totals, "totals differ"
+            assert found.content_hash == wanted.content_hash, "rows differ"
+            assert found.files == wanted.files, "files differ"
+            assert found.dataset_hash == wanted.dataset_hash, "hashes differ"
+
+    def _run(self, rng: Random, moments: list[tuple[float, Fault]]) -> Scene:
+        shutil.rmtree(self.output, ignore_errors=True)
+        fresh(self.system, self.folder / "copies")
+        wanted = pool.submission(self.inputs, self.output, order_seed=rng.randrange(1000))
+        with LedgerClient(self.system.counter) as ledger:
+            scene = Scene(self.system, wanted, rng, ledger, self.folder / "copies")
+            scene.register()
+            follow(scene, moments, self.tasks, self.recoveries)
+        return scene
+
+
+@contextmanager
+def trial(rows: int) -> Iterator[Trial]:
+    """Start the system, run once undisturbed, and yield what disturbed runs are held against."""
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    inputs = pool.write_inputs(folder / "inputs", rows)
+    system = System(folder / "system")
+    found = Trial(system, folder, inputs, rows)
+    try:
+        system.start()
+        found.calm()
+        yield found
+    finally:
+        system.stop()
+    shutil.rmtree(folder)
