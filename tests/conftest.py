@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from clipcurate.cli.local import redis_binary
+from clipcurate.matching import warm_up
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -19,6 +20,12 @@ settings.register_profile("clipcurate", deadline=None)
 settings.load_profile("clipcurate")
 
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_kernels() -> None:
+    """Compile once, into numba's cache, what every matcher would compile when it starts."""
+    warm_up()
 
 
 @pytest.fixture(scope="session")
