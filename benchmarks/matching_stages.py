@@ -37,16 +37,16 @@ def run(tables: Any, data: Any, offsets: Any, hits: Any, stages: int) -> None:
     rows = np.uint64(offsets.size - 1)
     block = make_block(BLOCK + SLACK)
     row_offsets, size = np.zeros(rows + ONE, np.int64), ZERO
-    cursor = Cursor(ZERO, False, ZERO, ZERO)
+    cursor = Cursor(ZERO, False, ZERO, ZERO, ZERO)
     while cursor.row < rows:
-        count, row, _ = split_texts(data, offsets, cursor, tables.open_bits, block.tokens)
+        count, row, _, _ = split_texts(data, offsets, cursor, tables.open_bits, block.tokens)
         if stages > 1:
             look_up(tables, data, block, count)
         if stages > 2:  # noqa: PLR2004
             found, raw = find_hits(tables, block, count, count)
             if stages > 3:  # noqa: PLR2004
                 size = gather(found, raw, hits, size, row_offsets[cursor.row + ONE : row + ONE])
-        cursor = Cursor(row, False, ZERO, ZERO)
+        cursor = Cursor(row, False, ZERO, ZERO, ZERO)
 
 
 def nanoseconds(trie: TokenTrie, column: pa.Array, rounds: int) -> dict[str, float]:

@@ -13,7 +13,8 @@ from typing import Any
 from numba import njit
 
 _FILES = sorted(Path(__file__).parents[1].glob("**/kernels/*.py"))
-_STAMP = hashlib.sha256(b"".join(file.read_bytes() for file in _FILES)).hexdigest()
+STAMP = hashlib.sha256(b"".join(file.read_bytes() for file in _FILES)).hexdigest()
+"""Changes with every kernel."""
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -27,5 +28,5 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def _stamped(dispatcher: Any) -> Any:
-    dispatcher._cache._cache_file._source_stamp = _STAMP
+    dispatcher._cache._cache_file._source_stamp = STAMP
     return dispatcher

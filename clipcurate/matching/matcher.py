@@ -88,13 +88,16 @@ class Matcher:
             engine: one of ENGINES.
 
         Raises:
-            InvalidInputError: an unknown rule or engine, or an empty entry.
+            InvalidInputError: an unknown rule or engine, or an entry that is empty or no text.
         """
-        if "" in entries:
-            raise InvalidInputError(
-                f"entry {list(entries).index('')} is empty; it would match any double space"
-            )
-        return cls(pa.array(entries, pa.large_string()), rule, engine)
+        for number, entry in enumerate(entries):
+            if not entry:
+                raise InvalidInputError(f"entry {number} is empty; it would match any double space")
+        try:
+            column = pa.array(entries, pa.large_string())
+        except UnicodeEncodeError as error:
+            raise InvalidInputError(f"an entry has no UTF-8 form ({error})") from error
+        return cls(column, rule, engine)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -120,12 +123,15 @@ class Matcher:
             InvalidInputError: the file is damaged, or not a matcher that this version reads.
         """
         arrays, about = tables_file.read(path)
-        data, offsets = arrays.pop(_BYTES), arrays.pop(_OFFSETS)
-        entries = pa.LargeStringArray.from_buffers(
-            len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data)
-        )
-        matcher = cls(entries, about["rule"], about["engine"], arrays)
-        matcher.__dict__["fingerprint"] = about["fingerprint"]
+        try:
+            data, offsets = arrays.pop(_BYTES), arrays.pop(_OFFSETS)
+            entries = pa.LargeStringArray.from_buffers(
+                len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data)
+            )
+            matcher = cls(entries, about["rule"], about["engine"], arrays)
+            matcher.__dict__["fingerprint"] = about["fingerprint"]
+        except (KeyError, TypeError) as error:
+            raise InvalidInputError(f"{path}: not a saved matcher ({error!r})") from error
         return matcher
 
     def match(self, column: "pa.Array | pa.ChunkedArray") -> Matches:

@@ -1,7 +1,8 @@
 """Tables on disk: a safetensors file, mapped into memory when read.
 
 All processes of a machine that map one file share its pages. The header's metadata say what the
-tables are and hold a hash of all their bytes, which is checked.
+tables are and hold a hash of that, of their names, types and shapes, and of all their bytes, which
+is checked.
 """
 
 import json
@@ -17,10 +18,12 @@ import xxhash
 from safetensors.numpy import save_file
 
 from clipcurate.errors import InvalidInputError, NotFoundError
-from clipcurate.hashing import hash_json
+from clipcurate.hashing import canonical_json, hash_bytes, hash_json
+from clipcurate.kernels.compiling import STAMP
 
-FORMAT = "2"
-"""Changes with what the tables mean."""
+_SOURCES = [Path(__file__).with_name(name) for name in ("rules.py", "token_trie.py")]
+FORMAT = f"2-{hash_bytes(STAMP.encode(), *(file.read_bytes() for file in _SOURCES))[:16]}"
+"""Changes with all code that gives the tables their meaning."""
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -39,7 +42,8 @@ def tables_key(fingerprint: str, rule: str, engine: str) -> str:
 
 def write(path: str | Path, arrays: Arrays, about: Mapping[str, str]) -> None:
     """Write arrays and what they are."""
-    whole = {**about, "format": FORMAT, "hash": _hash(arrays)}
+    whole = {**about, "format": FORMAT}
+    whole["hash"] = _hash(arrays, whole)
     save_file(dict(arrays), str(path), metadata={_ABOUT: json.dumps(whole, sort_keys=True)})
 
 
@@ -58,16 +62,16 @@ def read(path: str | Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]
         header = json.loads(content[_LENGTH.size : start])
         about = json.loads(header.pop("__metadata__")[_ABOUT])
         arrays = {name: _view(content, start, tensor) for name, tensor in header.items()}
-        known, stored = about["format"], about["hash"]
+        known, stored = about["format"], about.pop("hash")
     except FileNotFoundError as error:
         raise NotFoundError(f"{path}: no such file") from error
-    except (struct.error, KeyError, TypeError, ValueError) as error:
+    except (struct.error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise InvalidInputError(f"{path}: not a saved matcher ({error})") from error
     if known != FORMAT:
         raise InvalidInputError(
             f"{path}: format {known}, this version reads {FORMAT}; build it anew"
         )
-    if stored != _hash(arrays):
+    if stored != _hash(arrays, about):
         raise InvalidInputError(f"{path}: not a saved matcher (its bytes changed); build it anew")
     return arrays, about
 
@@ -82,8 +86,9 @@ def _view(content: mmap.mmap, start: int, tensor: dict[str, Any]) -> npt.NDArray
     return flat.reshape(tensor["shape"])
 
 
-def _hash(arrays: Arrays) -> str:
-    state = xxhash.xxh3_128()
+def _hash(arrays: Arrays, about: Mapping[str, str]) -> str:
+    shapes = {name: [array.dtype.str, *array.shape] for name, array in arrays.items()}
+    state = xxhash.xxh3_128(canonical_json([shapes, dict(about)]))
     for name in sorted(arrays):
         state.update(np.ascontiguousarray(arrays[name]).data)
     return state.hexdigest()

@@ -54,6 +54,7 @@ class TokenTrie:
     @classmethod
     def build(cls, entries: pa.LargeStringArray, rule: Rule) -> "TokenTrie":
         """Build the tables for non-empty entries."""
+        assert rule.strips == bool(rule.open_characters), "the kernels know no other rules"
         data, offsets = string_buffers(entries)
         padded, open_bits = np.pad(data, (0, PADDING)), _bit_set(rule.open_characters)
         tokens = _split(padded, offsets, open_bits)
@@ -97,7 +98,7 @@ def _readable_pieces(texts: pa.Array) -> Iterator[tuple[Bytes, Offsets]]:
         texts = texts.dictionary_decode()
     data, offsets = string_buffers(texts)
     safe = int(np.searchsorted(offsets[1:], len(data) - PADDING, "right"))
-    yield data, offsets[: safe + 1]
+    yield _frozen(data), _frozen(offsets[: safe + 1])
     tail = np.pad(data[offsets[safe] : offsets[-1]], (0, PADDING))
     yield _frozen(tail), _frozen(offsets[safe:] - offsets[safe])
 

@@ -28,35 +28,36 @@ class Library:
 
     def __init__(self, tables: TableStore, cache_bytes: int) -> None:
         self._tables = tables
-        self._pinned: dict[str, Matcher] = {}
+        self._pinned: dict[Which, Matcher] = {}
         self._recent: ByteCache[Which, Matcher] = ByteCache(cache_bytes)
 
     def pin(self, metadata: Metadata, rule: str, engine: str) -> None:
         """Keep a matcher for good; its tables lie in the local folder."""
         which = Which(metadata.fingerprint, rule, engine)
-        self._pinned[metadata.fingerprint] = self._tables.matcher("", *which, lambda: metadata)
+        self._pinned[which] = self._tables.matcher("", *which, lambda: metadata)
 
-    def list(self) -> dict[str, Matcher]:
-        """Return all matchers in order of fingerprint."""
-        recent = {which.fingerprint: matcher for which, matcher in self._recent.values().items()}
-        return dict(sorted({**recent, **self._pinned}.items()))
+    def list(self) -> dict[Which, Matcher]:
+        """Return all matchers in order of fingerprint, rule and engine."""
+        return dict(sorted({**self._recent.values(), **self._pinned}.items()))
 
     def get(self, fingerprint: str) -> Matcher:
         """Return a matcher; "" means the only one.
 
         Raises:
             NotFoundError: this process holds no such metadata.
-            InvalidInputError: none is named although there are several.
+            InvalidInputError: there are several, of other metadata or by other rules.
         """
-        found = self.list()
-        if not fingerprint and len(found) == 1:
-            return next(iter(found.values()))
-        if not fingerprint and found:
-            raise InvalidInputError(f"name a metadata fingerprint, one of: {', '.join(found)}")
-        if fingerprint not in found:
-            known = ", ".join(found) or "none"
+        held = self.list()
+        found = {which: m for which, m in held.items() if fingerprint in ("", which.fingerprint)}
+        if len({(which.fingerprint, which.rule) for which in found}) > 1:
+            several = ", ".join(f"{which.fingerprint} ({which.rule})" for which in found)
+            raise InvalidInputError(
+                f"name a metadata fingerprint that only one of these has: {several}"
+            )
+        if not found:
+            known = ", ".join(which.fingerprint for which in held) or "none"
             raise NotFoundError(f"no metadata {fingerprint!r} here; loaded: {known}")
-        return found[fingerprint]
+        return next(iter(found.values()))
 
     def for_run(self, spec: ledger_pb2.RunSpec) -> MatcherFor:
         """Return what loads a run's matcher of a language, or builds it, when it is asked for."""

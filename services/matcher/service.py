@@ -23,9 +23,9 @@ class MatcherService(matcher_pb2_grpc.MatcherServicer):
     ) -> matcher_pb2.ListMetadataResponse:
         infos = [
             matcher_pb2.MetadataInfo(
-                fingerprint=fingerprint, num_entries=len(matcher.entries), rule=matcher.rule
+                fingerprint=which.fingerprint, num_entries=len(matcher.entries), rule=matcher.rule
             )
-            for fingerprint, matcher in self._library.list().items()
+            for which, matcher in self._library.list().items()
         ]
         return matcher_pb2.ListMetadataResponse(metadata=infos)
 

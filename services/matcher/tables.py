@@ -46,11 +46,11 @@ class TableStore:
         key = tables_key(fingerprint, rule, engine)
         url = storage.join(folder, key) if folder else str(self._private() / key)
         path = self._path(url, key)
-        if (found := _load(path, url)) is not None:
+        if (found := _load(path, url, key)) is not None:
             return found
         if str(path) != url and storage.exists(url):
             storage.fetch(url, path)
-            if (found := _load(path, url)) is not None:
+            if (found := _load(path, url, key)) is not None:
                 return found
         return self._build(url, path, read(), rule, engine)
 
@@ -81,12 +81,16 @@ class TableStore:
         return self._local
 
 
-def _load(path: Path, url: str) -> Matcher | None:
+def _load(path: Path, url: str, key: str) -> Matcher | None:
     """Return the matcher of a tables file; None where there is none of use."""
     try:
-        return Matcher.load(path)
+        found = Matcher.load(path)
     except NotFoundError:
         return None
     except InvalidInputError as error:
         log.warning("these tables are of no use: %s", error, extra={"tables": url})
         return None
+    if tables_key(found.fingerprint, found.rule, found.engine) != key:
+        log.warning("these are another matcher's tables", extra={"tables": url})
+        return None
+    return found

@@ -54,39 +54,40 @@ class Tokens(NamedTuple):
 
 
 class Cursor(NamedTuple):
-    """Where to go on: a text, and if it was begun already, the byte and whether it is glued."""
+    """Where to go on: a text, and if it was begun already, its rest and whether that is glued."""
 
     row: np.uint64
     begun: bool
-    place: np.uint64
+    start: np.uint64
+    end: np.uint64
     glued: np.uint64
 
 
 @kernel
 def split_texts(data, offsets, cursor, open_bits, tokens):
-    """Fill `tokens` with as many whole texts as fit; returns (tokens, next row, cut).
+    """Fill `tokens` with as many whole texts as fit; returns (tokens, next row, cut, end).
 
-    If not even the first text fits, as much of it as does, and `cut` is True. The rest of a text
-    that was begun comes alone.
+    If not even the first text fits, as much of it as does; then `cut` is True, and `end` is where
+    the text ends. The rest of a text that was begun comes alone.
     """
     n, row = ZERO, cursor.row
     last = row if cursor.begun else np.uint64(offsets.size - 2)
     while row <= last and n + SLACK <= np.uint64(tokens.starts.size):
         start, end, glued = np.uint64(offsets[row]), np.uint64(offsets[row + ONE]), ZERO
-        if open_bits.size:
+        if cursor.begun:
+            start, end, glued = cursor.start, cursor.end, cursor.glued
+        elif open_bits.size:
             start, end = _strip(data, start, end)
-        if cursor.begun and row == cursor.row:
-            start, glued = cursor.place, cursor.glued
         before, number = n, row - cursor.row
         if open_bits.size:
             n, whole = _split_open(data, start, end, glued, open_bits, tokens, n, number)
         else:
             n, whole = _split_spaced(data, start, end, tokens, n, number)
         if not whole:
-            return (n, row, True) if row == cursor.row else (before, row, False)
+            return (n, row, True, end) if row == cursor.row else (before, row, False, end)
         n = _add(tokens, n, end, BREAK, number, ZERO)
         row += ONE
-    return n, row, False
+    return n, row, False, ZERO
 
 
 @inlined

@@ -135,9 +135,9 @@ def match_texts(tables, data, offsets, row_offsets, hits):
     rows, depth = np.uint64(offsets.size - 1), tables.numbers[1]
     block = make_block(max(BLOCK, _2 * depth) + _2 * SLACK)
     size = np.uint64(row_offsets[0])
-    cursor = Cursor(ZERO, False, ZERO, ZERO)
+    cursor = Cursor(ZERO, False, ZERO, ZERO, ZERO)
     while cursor.row < rows:
-        count, row, cut = split_texts(data, offsets, cursor, tables.open_bits, block.tokens)
+        count, row, cut, end = split_texts(data, offsets, cursor, tables.open_bits, block.tokens)
         look_up(tables, data, block, count)
         starts = _last_start(data, block.tokens, count - depth) if cut else count
         found, raw = find_hits(tables, block, count, starts)
@@ -149,7 +149,8 @@ def match_texts(tables, data, offsets, row_offsets, hits):
         if cursor.begun and not cut:
             size = sort_distinct(hits, np.uint64(row_offsets[cursor.row]), size)
             ends[0] = size
-        cursor = Cursor(row, cut, block.tokens.starts[starts], block.tokens.glued[starts])
+        tokens = block.tokens
+        cursor = Cursor(row, cut, tokens.starts[starts], end, tokens.glued[starts])
     return hits
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from clipcurate import storage
 from clipcurate.errors import InvalidInputError, NotFoundError
+from clipcurate.matching import Matcher, tables_key
 from clipcurate.metadata import Metadata
 from clipcurate.rpc.references import reference
 from clipcurate.rpc.v1 import ledger_pb2 as pb
@@ -38,7 +39,7 @@ def library(tmp_path: Path, budget: int = 1 << 30) -> Library:
 
 def held(found: Library) -> set[str]:
     names = {metadata.fingerprint: name for name, metadata in LISTS.items()}
-    return {names[fingerprint] for fingerprint in found.list()}
+    return {names[which.fingerprint] for which in found.list()}
 
 
 def test_languages_are_loaded_when_they_are_asked_for(spec: pb.RunSpec, tmp_path: Path) -> None:
@@ -86,3 +87,22 @@ def test_clients_name_metadata_by_fingerprint(spec: pb.RunSpec, tmp_path: Path) 
     assert found.get(LISTS["zh"].fingerprint) is matcher_for("zh")
     with pytest.raises(NotFoundError, match=LISTS["en"].fingerprint):
         found.get(LISTS["en"].fingerprint)
+
+
+def test_one_metadata_under_two_rules_is_ambiguous(spec: pb.RunSpec, tmp_path: Path) -> None:
+    found = library(tmp_path)
+    for rule in ("metaclip1", "metaclip2"):
+        found.pin(LISTS["th"], rule, "token-trie")
+    assert [which.rule for which in found.list()] == ["metaclip1", "metaclip2"]
+    for name in ("", LISTS["th"].fingerprint):
+        with pytest.raises(InvalidInputError, match=r"metaclip1.*metaclip2"):
+            found.get(name)
+
+
+def test_tables_of_another_matcher_are_not_taken(spec: pb.RunSpec, tmp_path: Path) -> None:
+    key = tables_key(LISTS["th"].fingerprint, "metaclip1", "token-trie")
+    (tmp_path / "local").mkdir()
+    Matcher.build(["zzz"]).save(tmp_path / "local" / key)
+    found = library(tmp_path)
+    found.pin(LISTS["th"], "metaclip1", "token-trie")
+    assert found.get("").entries.to_pylist() == list(LISTS["th"].entries)

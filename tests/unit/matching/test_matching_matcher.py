@@ -265,6 +265,10 @@ def test_what_is_unknown_is_refused_with_what_is_known() -> None:
 def test_the_empty_entry_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="entry 2 is empty"):
         Matcher.build(["a", "b", ""])
+    with pytest.raises(InvalidInputError, match="entry 1 is empty"):
+        Matcher.build(["a", None])  # type: ignore[list-item]
+    with pytest.raises(InvalidInputError, match="no UTF-8 form"):
+        Matcher.build(["\ud800"])
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -289,9 +293,21 @@ def test_other_files_are_no_matchers(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(InvalidInputError, match="not a saved matcher"):
             Matcher.load(path)
-    path.write_bytes(whole.replace(rb"\"format\": \"2\"", rb"\"format\": \"1\""))
-    with pytest.raises(InvalidInputError, match="format 1, this version reads 2; build it anew"):
+    for old, new in [(b'"U64"', b'"I64"'), (b"metaclip1", b"metaclip2"), (b"word_p", b"wird_p")]:
+        path.write_bytes(whole.replace(old, new))
+        with pytest.raises(InvalidInputError, match="not a saved matcher"):
+            Matcher.load(path)
+    path.write_bytes(whole.replace(rb"\"format\": \"2-", rb"\"format\": \"1-"))
+    with pytest.raises(
+        InvalidInputError, match=r"format 1-.*, this version reads 2-.*build it anew"
+    ):
         Matcher.load(path)
+    for content in (b"\4\0\0\0\0\0\0\0null", b"\1\0\0\0\0\0\0\0001"):
+        path.write_bytes(content)
+        with pytest.raises(InvalidInputError, match="not a saved matcher"):
+            Matcher.load(path)
+    with pytest.raises(InvalidInputError, match="not a saved matcher"):
+        Matcher.load(tmp_path)
 
 
 def test_loaded_tables_are_mapped_and_as_large_as_the_built_ones(tmp_path: Path) -> None:
@@ -300,6 +316,15 @@ def test_loaded_tables_are_mapped_and_as_large_as_the_built_ones(tmp_path: Path)
     loaded = Matcher.load(tmp_path / "matcher")
     assert 0 < loaded.nbytes == built.nbytes < (tmp_path / "matcher").stat().st_size
     assert all(not array.flags.owndata for array in loaded._engine.tables.values())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_white_space_around_long_texts_is_skipped_once(rule: str) -> None:
+    blank = " \u3000" * 300_000
+    text = f"{blank}{'ab ' * 300_000}b{blank}"
+    texts = pa.array([text, text.strip()])
+    matches = Matcher.build(["ab ab", "b", " ", "ab  "], rule).match(texts)
+    assert matches[0].tolist() == matches[1].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
