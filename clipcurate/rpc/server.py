@@ -17,7 +17,7 @@ from clipcurate.errors import ClipcurateError, ConflictError, InvalidInputError
 from clipcurate.rpc import logs
 from clipcurate.rpc.interceptors import CallInterceptor, Translate
 from clipcurate.rpc.security import server_credentials
-from clipcurate.rpc.settings import MAX_MESSAGE_BYTES, ServiceSettings
+from clipcurate.rpc.settings import KEEPALIVE_SECONDS, MAX_MESSAGE_BYTES, ServiceSettings
 from clipcurate.rpc.signals import stop_on_signals
 
 log = logging.getLogger(__name__)
@@ -162,6 +162,8 @@ def _options(settings: ServiceSettings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         # Without this two processes can share a port unnoticed and split its calls.
         ("grpc.so_reuseport", 0),
+        # Otherwise it takes clients that ask whether it is there for abusive.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_SECONDS[0] * 500),
     ]
     if settings.max_connection_age_seconds:
         age = int(settings.max_connection_age_seconds * 1000)

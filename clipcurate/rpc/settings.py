@@ -10,6 +10,12 @@ MAX_MESSAGE_BYTES = 16 << 20
 """Bulk messages stay below 2 MiB; this is the limit above which a message is refused."""
 
 
+KEEPALIVE_SECONDS = (10, 5)
+"""Silence on a connection in use after which a client asks whether anyone is there, and how long
+it waits for an answer. Without it a peer that vanished without a word holds a call until its
+deadline, and so every later call on the same connection."""
+
+
 class SecuritySettings(BaseSettings):
     """TLS of one side of a connection, from CLIPCURATE_TLS_*. Without any file: plaintext."""
 

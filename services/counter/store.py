@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 _SCRIPTS = resources.files("services.counter") / "scripts"
 _CONNECT_SECONDS = 5.0
+_ANSWER_SECONDS = 15.0
+"""No command takes a tenth of a second; what takes so long is a connection that is gone."""
 _CANNOT_WRITE = re.compile(r"\b(MISCONF|OOM)\b")
 RUNS = "clipcurate:runs"
 """Sorted set of all run ids by time of creation."""
@@ -49,7 +51,7 @@ class Store:
         self.redis: Any = redis.Redis.from_url(
             url,
             socket_connect_timeout=_CONNECT_SECONDS,
-            socket_timeout=60.0,
+            socket_timeout=_ANSWER_SECONDS,
             health_check_interval=15,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
         )

@@ -45,11 +45,13 @@ class Disk:
     @contextlib.contextmanager
     def read_only(self) -> Iterator[None]:
         """Refuse writing while the block runs. Files that are being written delay its beginning."""
-        wait_until(lambda: _succeeds("mount", "-o", "remount,ro", self.folder), 30, "read-only")
+        wait_until(
+            lambda: _succeeds("mount", "-o", "remount,bind,ro", self.folder), 30, "read-only"
+        )
         try:
             yield
         finally:
-            assert _succeeds("mount", "-o", "remount,rw", self.folder)
+            assert _succeeds("mount", "-o", "remount,bind,rw", self.folder)
 
 
 def _succeeds(*command: object) -> bool:

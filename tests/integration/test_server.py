@@ -19,6 +19,7 @@ from clipcurate.rpc.clients import MatcherClient, open_channel
 from clipcurate.rpc.server import Server
 from clipcurate.rpc.settings import SecuritySettings, ServiceSettings
 from clipcurate.rpc.v1 import matcher_pb2, matcher_pb2_grpc
+from tests.chaos.links import Links, Mode
 
 NAME = "clipcurate.v1.Matcher"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -193,3 +194,15 @@ def test_mutual_tls_lets_in_who_has_a_certificate(certificates: dict[str, Path])
 def test_a_certificate_without_its_key_is_refused(certificates: dict[str, Path]) -> None:
     with pytest.raises(InvalidInputError, match="both a certificate and a key"):
         serve(ServiceSettings(tls_certificate=certificates["certificate"]))
+
+
+def test_a_connection_that_is_gone_without_a_word_is_replaced(server: tuple[Server, str]) -> None:
+    links = Links()
+    port = links.open("client>server", int(server[1].rpartition(":")[2]))
+    with MatcherClient(f"127.0.0.1:{port}") as client:
+        with pytest.raises(InvalidInputError, match="names the remedy"):
+            client.match_batch(["a text"])
+        with links.broken("client>server", Mode.LOST):
+            with pytest.raises(InvalidInputError, match="names the remedy"):
+                client.match_batch(["a text"])
+    links.close()

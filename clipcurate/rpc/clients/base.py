@@ -7,7 +7,7 @@ from typing import Any, Self
 import grpc
 
 from clipcurate.rpc.security import channel_credentials
-from clipcurate.rpc.settings import MAX_MESSAGE_BYTES, SecuritySettings
+from clipcurate.rpc.settings import KEEPALIVE_SECONDS, MAX_MESSAGE_BYTES, SecuritySettings
 from clipcurate.rpc.status import error_from
 
 CALL_SECONDS = 30.0
@@ -40,6 +40,9 @@ def open_channel(target: str, security: SecuritySettings | None = None) -> grpc.
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.service_config", _SERVICE_CONFIG),
         ("grpc.max_reconnect_backoff_ms", 2000),
+        ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS[0] * 1000),
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_SECONDS[1] * 1000),
+        ("grpc.http2.max_pings_without_data", 0),
         # Otherwise a channel of the same target shares its broken connection's back-off.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_http_proxy", 0),
