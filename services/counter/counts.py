@@ -1,6 +1,9 @@
 """Counts in Redis: packed ranges, one mark per task and range, and the check before freezing."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,9 +11,21 @@ import numpy.typing as npt
 from services.counter.store import Store, run_prefix
 
 RANGE = 8192
-"""Entries per range: 64 KiB of counts, so that one script call stays below 10 ms."""
+"""Entries per range: 64 KiB of counts, which Redis replaces in a fraction of a millisecond."""
+WINDOW = 8
+"""Ranges that are read and then replaced in one go; others wait no longer than that for Redis."""
 
 Sparse = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]
+Adds = Mapping[str, Sparse]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Entries [first, first + length) of one language."""
+
+    language: str
+    first: int
+    length: int
 
 
 class CountStore:
@@ -20,32 +35,55 @@ class CountStore:
         self._store = store
 
     def add(
-        self, run_id: str, task: int, sizes: Mapping[str, int], adds: Mapping[str, Sparse]
-    ) -> int:
-        """Add a task's counts to every range exactly once; return how many were there before.
+        self, run_id: str, sizes: Mapping[str, int], tasks: Mapping[int, Adds]
+    ) -> dict[int, int]:
+        """Add tasks' counts to every range exactly once.
 
-        Ranges without adds get the task's mark too, so that a range that comes back older is seen.
+        Ranges without adds get the tasks' marks too, so that a range that comes back older is seen.
+
+        Args:
+            run_id: the run.
+            sizes: its metadata.
+            tasks: per task and language the ascending entry ids and their counts.
+
+        Returns:
+            Per task, the number of ranges that it had been added to before.
         """
-        empty = (np.zeros(0, np.uint32), np.zeros(0, np.uint32))
-        pipe = self._store.redis.pipeline(transaction=False)
-        script = self._store.scripts["count"]
-        packed_task = np.array([task], "<u4").tobytes()
-        for language, size in sizes.items():
-            ids, counts = adds.get(language, empty)
-            for first, part_ids, part_counts in _by_range(ids, counts, size):
-                packed = np.stack([part_ids - np.uint32(first), part_counts], 1).astype("<u4")
-                keys = self._keys(run_id, language, first)
-                length = min(RANGE, size - first) * 8
-                script(keys=keys, args=[length, packed_task, packed.tobytes()], client=pipe)
-        return sum(1 for repeated in pipe.execute() if repeated)
+        repeated: Counter[int] = Counter(dict.fromkeys(tasks, 0))
+        waiting = list(_ranges(sizes))
+        while waiting:
+            window, waiting = waiting[:WINDOW], waiting[WINDOW:]
+            waiting += self._add_once(run_id, window, tasks, repeated)
+        return dict(repeated)
+
+    def _add_once(
+        self, run_id: str, window: list[Range], tasks: Mapping[int, Adds], repeated: Counter[int]
+    ) -> list[Range]:
+        """Try to add to some ranges; return those that someone else changed meanwhile."""
+        pipe, sent = self._store.redis.pipeline(transaction=False), []
+        for part, (counts, marks) in zip(window, self._values(run_id, window), strict=True):
+            fresh, new_marks = _unmarked(tasks, marks)
+            if fresh:
+                new_counts = _added(part, counts, [tasks[task] for task in fresh])
+                self._put(pipe, run_id, part, marks, new_marks, new_counts)
+            sent.append((part, fresh))
+        replies = iter(pipe.execute())
+        changed = []
+        for part, fresh in sent:
+            if fresh and not next(replies):
+                changed.append(part)
+            else:
+                repeated.update(tasks.keys() - fresh)
+        return changed
 
     def read(self, run_id: str, language: str, size: int) -> npt.NDArray[np.int64]:
         """Return the counts of one language, shape (size,); ranges that do not exist are 0."""
-        counts = np.zeros(size, np.int64)
-        for first, value in self._values(run_id, language, size, "counts"):
-            part = np.frombuffer(value, ">i8")
-            counts[first : first + len(part)] = part
-        return counts
+        parts = list(_ranges({language: size}))
+        values = [
+            _counts(part, value)
+            for part, (value, _) in zip(parts, self._values(run_id, parts), strict=True)
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *values])
 
     def wrong_marks(
         self, run_id: str, language: str, size: int, counted: npt.NDArray[np.int64]
@@ -55,8 +93,7 @@ class CountStore:
         Wrong marks are missing, or of a task that is not counted; those are early.
         """
         expected = _bits(counted)
-        marks = dict(self._values(run_id, language, size, "marks"))
-        found = [_apart(expected, marks.get(first, b"")) for first in range(0, size, RANGE)]
+        found = [_apart(expected, marks) for marks in self._marks(run_id, {language: size})]
         early = sum(early for _, early in found)
         return sum(missing for missing, _ in found) + early, early
 
@@ -77,56 +114,82 @@ class CountStore:
         Returns:
             How many ranges were left as they are.
         """
-        return sum(
-            self._replace(run_id, language, array, counted, settled)
-            for language, array in counts.items()
-        )
-
-    def _replace(
-        self,
-        run_id: str,
-        language: str,
-        counts: npt.NDArray[np.int64],
-        counted: npt.NDArray[np.int64],
-        settled: bool,
-    ) -> int:
         expected, left = _bits(counted), 0
-        packed = np.packbits(expected).tobytes()
-        marks = dict(self._values(run_id, language, len(counts), "marks"))
+        sizes = {language: len(array) for language, array in counts.items()}
         pipe = self._store.redis.pipeline(transaction=False)
-        for first in range(0, len(counts), RANGE):
-            found = marks.get(first, b"")
-            if not settled and _apart(expected, found)[1]:
+        for part, marks in zip(_ranges(sizes), self._marks(run_id, sizes), strict=True):
+            if not settled and _apart(expected, marks)[1]:
                 left += 1
                 continue
-            value = counts[first : first + RANGE].astype(">i8").tobytes()
-            keys = self._keys(run_id, language, first)
-            self._store.scripts["replace"](keys=keys, args=[found, value, packed], client=pipe)
+            packed = np.packbits(expected).tobytes()
+            other = packed + b"\0" * (packed == marks)  # who adds from older counts must notice
+            value = counts[part.language][part.first : part.first + part.length].astype(">i8")
+            self._put(pipe, run_id, part, marks, other, value.tobytes())
         return left + sum(1 for replaced in pipe.execute() if not replaced)
 
-    def _keys(self, run_id: str, language: str, first: int) -> list[str]:
-        prefix, number = run_prefix(run_id), first // RANGE
-        return [f"{prefix}counts:{language}:{number}", f"{prefix}marks:{language}:{number}"]
+    def _put(
+        self, pipe: Any, run_id: str, part: Range, known: bytes, marks: bytes, counts: bytes
+    ) -> None:
+        """Queue: put marks and counts (empty: as they are) if the marks are still the known."""
+        keys = self._keys(run_id, part)
+        self._store.scripts["replace"](keys=keys, args=[known, marks, counts], client=pipe)
 
-    def _values(
-        self, run_id: str, language: str, size: int, kind: str
-    ) -> Iterator[tuple[int, bytes]]:
-        firsts = list(range(0, size, RANGE))
-        keys = [self._keys(run_id, language, first)[kind == "marks"] for first in firsts]
-        values: Iterable[bytes | None] = self._store.redis.mget(keys)
-        yield from ((f, v) for f, v in zip(firsts, values, strict=True) if v is not None)
+    def _marks(self, run_id: str, sizes: Mapping[str, int]) -> Iterator[bytes]:
+        """Yield each range's marks; empty if absent."""
+        keys = [self._keys(run_id, part)[1] for part in _ranges(sizes)]
+        yield from (marks or b"" for marks in self._store.redis.mget(keys))
+
+    def _keys(self, run_id: str, part: Range) -> list[str]:
+        prefix, number = run_prefix(run_id), part.first // RANGE
+        return [
+            f"{prefix}counts:{part.language}:{number}",
+            f"{prefix}marks:{part.language}:{number}",
+        ]
+
+    def _values(self, run_id: str, parts: Iterable[Range]) -> Iterator[tuple[bytes, bytes]]:
+        """Yield counts and marks of each range as they were at one moment; empty if absent."""
+        pipe = self._store.redis.pipeline(transaction=False)
+        for part in parts:
+            pipe.mget(self._keys(run_id, part))
+        for counts, marks in pipe.execute():
+            yield counts or b"", marks or b""
 
 
-def _by_range(
-    ids: npt.NDArray[np.uint32], counts: npt.NDArray[np.uint32], size: int
-) -> Iterator[tuple[int, npt.NDArray[np.uint32], npt.NDArray[np.uint32]]]:
-    firsts = np.arange(0, size + RANGE, RANGE)
-    edges = np.searchsorted(ids, firsts)
-    for number, first in enumerate(firsts[:-1]):
-        if first >= size:
-            break
-        part = slice(edges[number], edges[number + 1])
-        yield int(first), ids[part], counts[part]
+def _ranges(sizes: Mapping[str, int]) -> Iterator[Range]:
+    for language, size in sizes.items():
+        for first in range(0, size, RANGE):
+            yield Range(language, first, min(RANGE, size - first))
+
+
+def _unmarked(tasks: Iterable[int], marks: bytes) -> tuple[list[int], bytes]:
+    """Return the tasks without a mark, and the marks with theirs."""
+    numbers = list(tasks)
+    bits = np.unpackbits(np.frombuffer(marks, np.uint8))
+    bits = np.pad(bits, (0, max(max(numbers) + 1 - len(bits), 0)))
+    fresh = [task for task in numbers if not bits[task]]
+    bits[fresh] = 1
+    return fresh, np.packbits(bits).tobytes()
+
+
+def _counts(part: Range, value: bytes) -> npt.NDArray[np.int64]:
+    counts = np.zeros(part.length, np.int64)
+    found = np.frombuffer(value, ">i8")
+    counts[: len(found)] = found
+    return counts
+
+
+def _added(part: Range, value: bytes, adds: Iterable[Adds]) -> bytes:
+    """Return a range's counts with those of tasks added; empty if there is nothing to add."""
+    counts, anything = _counts(part, value), False
+    for task in adds:
+        ids, numbers = task.get(part.language, _NONE)
+        start, end = np.searchsorted(ids, (part.first, part.first + part.length))
+        counts[ids[start:end] - part.first] += numbers[start:end]
+        anything = anything or end > start
+    return counts.astype(">i8").tobytes() if anything else b""
+
+
+_NONE = (np.zeros(0, np.uint32), np.zeros(0, np.uint32))
 
 
 def _bits(counted: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:

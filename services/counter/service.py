@@ -15,6 +15,7 @@ from clipcurate.rpc.v1 import (
     ledger_pb2,
     ledger_pb2_grpc,
 )
+from services.counter.committing import GroupCommit
 from services.counter.counts import CountStore, Sparse
 from services.counter.ledger import Ledger
 from services.counter.stages import StageKey, is_finished
@@ -147,6 +148,7 @@ class CounterService(counter_pb2_grpc.CounterServicer):
     def __init__(self, ledger: Ledger, counts: CountStore) -> None:
         self._ledger = ledger
         self._counts = counts
+        self._commits = GroupCommit(counts)
 
     def CountTask(
         self,
@@ -159,7 +161,7 @@ class CounterService(counter_pb2_grpc.CounterServicer):
         _check_sums(adds, header.result)
         self._ledger.renew(header.lease)
         sizes = self._sizes(run_id)
-        repeated = self._counts.add(run_id, header.lease.task.index, sizes, adds)
+        repeated = self._commits.add(run_id, sizes, header.lease.task.index, adds)
         self._ledger.complete(header.lease, ledger_pb2.TaskResult(match=header.result))
         return counter_pb2.CountTaskResponse(repeated_adds=repeated)
 

@@ -62,7 +62,7 @@ class Store:
         common = (_SCRIPTS / "common.lua").read_text()
         names = ["open_stage", "claim", "renew", "complete", "fail", "release", "resolve"]
         found = {name: common + (_SCRIPTS / f"{name}.lua").read_text() for name in names}
-        found |= {name: (_SCRIPTS / f"{name}.lua").read_text() for name in ("count", "replace")}
+        found["replace"] = (_SCRIPTS / "replace.lua").read_text()
         return {name: self.redis.register_script(text) for name, text in found.items()}
 
     def call(self, script: str, run_id: str, *args: Any) -> Any:

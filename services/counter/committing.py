@@ -1,0 +1,61 @@
+"""Group commit: deliveries that wait for Redis at the same time go there as one."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.counter.counts import Adds, CountStore
+
+
+@dataclass
+class Delivery:
+    """One task's counts on their way; `repeated` is None until they are in Redis."""
+
+    run_id: str
+    task: int
+    adds: Adds
+    repeated: int | None = None
+
+
+class GroupCommit:
+    """Adds counts, one commit at a time: who gets the turn takes along all who wait."""
+
+    def __init__(self, counts: CountStore) -> None:
+        self._counts = counts
+        self._waiting: list[Delivery] = []
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+
+    def add(self, run_id: str, sizes: Mapping[str, int], task: int, adds: Adds) -> int:
+        """Add a task's counts; return to how many ranges they had been added before."""
+        mine = Delivery(run_id, task, adds)
+        with self._lock:
+            self._waiting.append(mine)
+        with self._turn:
+            if mine.repeated is None:
+                self._commit(self._take(mine), sizes)
+        assert mine.repeated is not None
+        return mine.repeated
+
+    def _take(self, mine: Delivery) -> list[Delivery]:
+        """Take what waits for the same run; of several deliveries of a task only one."""
+        with self._lock:
+            taken = {d.task: d for d in self._waiting if d.run_id == mine.run_id} | {
+                mine.task: mine
+            }
+            self._waiting = [d for d in self._waiting if taken.get(d.task) is not d]
+        return list(taken.values())
+
+    def _commit(self, deliveries: list[Delivery], sizes: Mapping[str, int]) -> None:
+        """Where it fails, only the one whose turn it is says so; the others try again."""
+        done = False
+        try:
+            tasks = {delivery.task: delivery.adds for delivery in deliveries}
+            repeated = self._counts.add(deliveries[0].run_id, sizes, tasks)
+            done = True
+        finally:
+            if not done:
+                with self._lock:
+                    self._waiting += deliveries[1:]
+        for delivery in deliveries:
+            delivery.repeated = repeated[delivery.task]
