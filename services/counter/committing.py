@@ -38,13 +38,14 @@ class GroupCommit:
         return mine.repeated
 
     def _take(self, mine: Delivery) -> list[Delivery]:
-        """Take what waits for the same run; of several deliveries of a task only one."""
+        """Take what waits for the same run, mine first; of several deliveries of a task one."""
         with self._lock:
-            taken = {d.task: d for d in self._waiting if d.run_id == mine.run_id} | {
-                mine.task: mine
+            others = {
+                d.task: d for d in self._waiting if d.run_id == mine.run_id and d.task != mine.task
             }
-            self._waiting = [d for d in self._waiting if taken.get(d.task) is not d]
-        return list(taken.values())
+            taken = [mine, *others.values()]
+            self._waiting = [d for d in self._waiting if not any(d is t for t in taken)]
+        return taken
 
     def _commit(self, deliveries: list[Delivery], sizes: Mapping[str, int]) -> None:
         """Where it fails, only the one whose turn it is says so; the others try again."""

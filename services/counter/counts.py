@@ -122,7 +122,9 @@ class CountStore:
                 left += 1
                 continue
             packed = np.packbits(expected).tobytes()
-            other = packed + b"\0" * (packed == marks)  # who adds from older counts must notice
+            # Marks must change, and never to what they were: who adds from older counts must see.
+            unused = len(marks) - len(packed) + 1 if marks.startswith(packed) else 0
+            other = packed + b"\0" * unused
             value = counts[part.language][part.first : part.first + part.length].astype(">i8")
             self._put(pipe, run_id, part, marks, other, value.tobytes())
         return left + sum(1 for replaced in pipe.execute() if not replaced)
