@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipcurate.datasets.images import ImageIndex
-from clipcurate.errors import TrainingError
+from clipcurate.errors import InvalidInputError, TrainingError
 from clipcurate.training import order
 from clipcurate.training.config import DataConfig, TrainConfig
 from clipcurate.training.model import Tokenize, trimmed
@@ -40,9 +40,9 @@ Decoded = tuple[Image.Image, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's input.
+    """One rank's share of a step's input, of B/R pairs.
 
-    `images` is uint8 of shape (B, H, W, 3), `tokens` int64 of shape (B, length), padding
+    `images` is uint8 of shape (B/R, H, W, 3), `tokens` int64 of shape (B/R, length), padding
     trimmed, `replaced` the number of broken images whose place another one took.
     """
 
@@ -135,9 +135,25 @@ class ImageCache:
 
 
 class TrainingData:
-    """The batches of a training by step: the same for every run with the same settings."""
+    """The batches of a training by step: the same for every run with the same settings.
 
-    def __init__(self, index: ImageIndex, config: TrainConfig, tokenize: Tokenize) -> None:
+    Rank r of R gets its own pairs; those of all ranks together do not depend on R.
+    """
+
+    def __init__(
+        self,
+        index: ImageIndex,
+        config: TrainConfig,
+        tokenize: Tokenize,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if config.data.batch_size % world_size:
+            raise InvalidInputError(
+                f"{world_size} ranks cannot share a batch of {config.data.batch_size} evenly; "
+                "choose a batch_size that they divide"
+            )
+        self._rank, self._world_size = rank, world_size
         self._images = ImageCache(index, config.runtime.cache_bytes)
         self._config = config
         self._tokens = lru_cache(CACHED_TEXTS)(lambda text: tokenize([text])[0])
@@ -160,9 +176,8 @@ class TrainingData:
     def batch(self, step: int) -> Batch:
         """Return the batch of step `step`."""
         config = self._config
-        samples, epochs = order.batch_samples(
-            len(self._images), config.data.batch_size, config.seed, step
-        )
+        both = order.batch_samples(len(self._images), config.data.batch_size, config.seed, step)
+        samples, epochs = (values[self._rank :: self._world_size] for values in both)
         visits = [
             self._visit(*visit) for visit in zip(samples.tolist(), epochs.tolist(), strict=True)
         ]

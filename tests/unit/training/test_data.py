@@ -11,7 +11,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, functional
 
 from clipcurate.datasets.images import ImageIndex
-from clipcurate.errors import TrainingError
+from clipcurate.errors import InvalidInputError, TrainingError
 from clipcurate.training import order
 from clipcurate.training.config import DataConfig, TrainConfig
 from clipcurate.training.data import (
@@ -30,8 +30,20 @@ from .conftest import coloured_samples, render, write_dataset
 Make = Callable[..., TrainConfig]
 
 
-def training_data(url: str, config: TrainConfig) -> TrainingData:
-    return TrainingData(ImageIndex.open(url), config, create_tokenizer(config.model))
+def training_data(
+    url: str, config: TrainConfig, rank: int = 0, world_size: int = 1
+) -> TrainingData:
+    tokenize = create_tokenizer(config.model)
+    return TrainingData(ImageIndex.open(url), config, tokenize, rank, world_size)
+
+
+def pairs(*batches: Batch) -> list[tuple[bytes, list[int]]]:
+    """The pairs of a step, in an order of their own; tokens without padding."""
+    return sorted(
+        (image.numpy().tobytes(), [t for t in tokens.tolist() if t])
+        for batch in batches
+        for image, tokens in zip(batch.images, batch.tokens, strict=True)
+    )
 
 
 def equal(a: Batch, b: Batch) -> bool:
@@ -44,6 +56,24 @@ def test_batches_are_pure_functions_of_their_step(dataset_url: str, make_config:
     for step, batch in enumerate(threaded.batches(0, 5)):
         assert equal(batch, uncached.batch(step))
     assert equal(uncached.batch(4), next(iter(threaded.batches(4, 5))))
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_ranks_share_a_step_out(dataset_url: str, make_config: Make, world_size: int) -> None:
+    config = make_config()
+    whole = training_data(dataset_url, config)
+    ranks = [training_data(dataset_url, config, rank, world_size) for rank in range(world_size)]
+    for step in range(4):
+        shares = [rank.batch(step) for rank in ranks]
+        assert {len(share.images) for share in shares} == {16 // world_size}
+        assert pairs(*shares) == pairs(whole.batch(step))
+
+
+def test_ranks_that_do_not_divide_the_batch_are_refused(
+    dataset_url: str, make_config: Make
+) -> None:
+    with pytest.raises(InvalidInputError, match="3 ranks cannot share a batch of 16"):
+        training_data(dataset_url, make_config(), 0, 3)
 
 
 def test_every_epoch_shows_each_image_once_with_one_of_its_texts(
