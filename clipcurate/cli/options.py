@@ -1,14 +1,13 @@
 """Options that several commands share, and how they become values."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from clipcurate import metadata, storage
 from clipcurate.cli.languages import LanguageRequest
 from clipcurate.cli.submission import RunRequest, TrainRequest
-from clipcurate.datasets.request import EmissionRequest, Kind
 from clipcurate.errors import InvalidInputError
 from clipcurate.languages import load_language_map
 from clipcurate.pools import Columns
@@ -67,9 +66,17 @@ Emit = Annotated[
 ]
 Rule = Annotated[str, typer.Option("--rule", help="Matching rule.")]
 Engine = Annotated[str, typer.Option("--engine", help="Matching engine.")]
-Dedupe = Annotated[bool, typer.Option("--dedupe", help="Drop repeated and empty entries.")]
+Dedupe = Annotated[
+    bool,
+    typer.Option(
+        "--dedupe", help="Drop repeated and empty entries of the metadata (not: --dedup)."
+    ),
+]
 Dedup = Annotated[
-    str, typer.Option("--dedup", help="Drop pairs with the same uid, or rows with the same url.")
+    str,
+    typer.Option(
+        "--dedup", help="Drop pairs of the pool with the same uid, or url (not: --dedupe)."
+    ),
 ]
 TaskRows = Annotated[int, typer.Option("--task-rows", min=1, help="About so many rows a task.")]
 OrderSeed = Annotated[
@@ -113,58 +120,6 @@ def columns_of(
     """Turn options into the columns wanted. Raises PoolError."""
     first, more = (text[0], text[1:]) if text else (None, [])
     return Columns(first, url, key, uid, lang, more_texts=tuple(more))
-
-
-def emission_requests(
-    emit: list[str] | None,
-    t: float | None,
-    size: int | None,
-    tail_share: float | None,
-    seed: int,
-    round: int,  # noqa: A002 - the method's own word
-    part_bytes: int,
-    semantics: str,
-) -> list[EmissionRequest]:
-    """Turn options into the datasets wanted. Raises InvalidInputError."""
-    kinds = list(dict.fromkeys(emit or ["balanced"]))
-    common: dict[str, Any] = {"seed": seed, "round": round}
-    if part_bytes:
-        common["part_bytes"] = part_bytes
-    if kinds == ["none"]:
-        kinds = []
-    targets = {"t": t, "size": size, "tail_share": tail_share}
-    given = [name for name, value in targets.items() if value is not None]
-    if "balanced" not in kinds and given:
-        raise InvalidInputError("--t, --size and --tail-share go with --emit balanced")
-    if "balanced" in kinds and len(given) != 1:
-        raise InvalidInputError(
-            "a balanced dataset needs exactly one of --t, --size and --tail-share; `--emit none` "
-            "counts first, then `clipcurate plan` compares"
-        )
-    if semantics != "pair" and not {"balanced", "matched"} & {*kinds}:
-        raise InvalidInputError("--semantics goes with --emit balanced or matched")
-    return [
-        emission_request(
-            _kind(kind),
-            "pair" if kind == "raw" else semantics,
-            **(targets if kind == "balanced" else {}),
-            **common,
-        )
-        for kind in kinds
-    ]
-
-
-def emission_request(kind: Kind, semantics: str, **rest: float | int | None) -> EmissionRequest:
-    """Return a request that was put in words. Raises InvalidInputError."""
-    return EmissionRequest(kind, semantics=semantics, **rest)  # type: ignore[arg-type]
-
-
-def _kind(name: str) -> Kind:
-    if name not in ("raw", "matched", "balanced"):
-        raise InvalidInputError(
-            f"--emit {name!r}: known are balanced, matched, raw, or none by itself"
-        )
-    return name  # type: ignore[return-value]
 
 
 def train_request(preset: str, settings: list[str] | None, eval_url: str) -> TrainRequest | None:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from clipcurate.balancing.sizes import SizeEstimate, top_entries
 from clipcurate.cli import options as opt
+from clipcurate.cli.wanted import Target, spread
 from clipcurate.datasets.forecast import Forecast, forecast
 from clipcurate.datasets.outcomes import Scored, score
 from clipcurate.datasets.request import EmissionRequest
@@ -22,11 +23,11 @@ Top = dict[str, list[tuple[str, int]]]
 """The most frequent entries and their counts, per metadata language."""
 
 
+@spread
 def plan(
     run: Annotated[str, typer.Argument(help="A run's folder, or an output folder of one run.")],
-    t: opt.Threshold = None,
-    size: opt.Size = None,
-    tail_share: opt.TailShare = None,
+    *,
+    target: Target,
     seed: opt.Seed = 0,
     round: opt.Round = 0,  # noqa: A002 - the method's own word
     semantics: opt.TextSemantics = "pair",
@@ -38,8 +39,7 @@ def plan(
 
     `clipcurate run --emit none` counts without emitting anything.
     """
-    targets = {"t": t, "size": size, "tail_share": tail_share}
-    request = opt.emission_request("balanced", semantics, seed=seed, round=round, **targets)
+    request = target.request("balanced", semantics, seed=seed, round=round)
     frozen = FrozenRun.open(run)
     counts = frozen.counts()
     top: Top = {

@@ -11,7 +11,7 @@ from rich.progress import TimeElapsedColumn as Elapsed
 from rich.table import Table
 
 from clipcurate.datasets import manifest
-from clipcurate.rpc.kinds import KIND_NAMES
+from clipcurate.rpc.emissions import KIND_NAMES
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
 STAGE_NAMES = {

@@ -15,6 +15,7 @@ from clipcurate.cli import options as opt
 from clipcurate.cli.local import StackOptions, local_stack, state_held
 from clipcurate.cli.progress import follow, say, show_languages, show_outcome
 from clipcurate.cli.submission import Submission, prepare
+from clipcurate.cli.wanted import Target, Wanted, spread
 from clipcurate.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb
@@ -27,39 +28,19 @@ AWAY_SECONDS = 60.0
 console = Console(stderr=True)
 
 
+@spread
 def run(
     output: opt.Output,
     pool: opt.Pool = [],  # noqa: B006 - Typer's way to say: may be absent
     metadata: opt.MetadataFiles = [],  # noqa: B006
-    t: opt.Threshold = None,
-    size: opt.Size = None,
-    tail_share: opt.TailShare = None,
-    seed: opt.Seed = 0,
-    round: opt.Round = 0,  # noqa: A002 - the method's own word
-    semantics: opt.TextSemantics = "pair",
-    emit: opt.Emit = None,
-    rule: opt.Rule = "metaclip1",
-    engine: opt.Engine = "token-trie",
-    dedupe: opt.Dedupe = False,
-    dedup: opt.Dedup = "",
-    text_column: opt.TextColumn = None,
-    url_column: opt.UrlColumn = None,
-    key_column: opt.KeyColumn = None,
-    uid_column: opt.UidColumn = None,
-    lang_column: opt.LangColumn = None,
-    identify_languages: opt.IdentifyLanguages = "",
-    language_map: opt.LanguageMap = "",
+    *,
+    target: Target,
+    wanted: Wanted,
     workers: opt.Workers = 2,
-    train: opt.Train = "",
-    train_set: opt.TrainSet = None,
-    eval_url: opt.EvalUrl = "",
     resume: bool = typer.Option(False, "--resume", help="Go on with the unfinished run."),
     abandon: bool = typer.Option(False, "--abandon", help="Forget the unfinished run's datasets."),
     redis: opt.RedisUrl = "",
     state: opt.State = None,
-    task_rows: opt.TaskRows = 1_000_000,
-    order_seed: opt.OrderSeed = 0,
-    part_bytes: opt.PartBytes = 0,
 ) -> None:
     """Match, count, balance and emit a pool on this machine; train on it if asked.
 
@@ -75,17 +56,9 @@ def run(
             if not abandon:
                 _refuse_unfinished(submission, output)
             _require(pool, metadata)
-            columns = opt.columns_of(text_column, url_column, key_column, uid_column, lang_column)
-            emissions = opt.emission_requests(
-                emit, t, size, tail_share, seed, round, part_bytes, semantics
-            )
-            training = opt.train_request(train, train_set, eval_url)
+            emissions, training = wanted.emissions(target), wanted.training()
             say(console, "planning the pool")
-            request = opt.run_request(
-                pool, columns, metadata, dedupe, output, identify_languages, language_map,
-                rule=rule, engine=engine, task_rows=task_rows, order_seed=order_seed, dedup=dedup,
-            )  # fmt: skip
-            submission = prepare(request, emissions, training)
+            submission = prepare(wanted.run(pool, metadata, output), emissions, training)
             submission.save(saved)
         trains = any(emission.train.preset for emission in submission.emissions)
         stack = StackOptions(folder, workers, redis, trains)

@@ -12,6 +12,7 @@ from clipcurate.cli import options as opt
 from clipcurate.cli.local import StackOptions, local_stack, state_held
 from clipcurate.cli.progress import follow, say, show_outcome, show_problems
 from clipcurate.cli.submission import prepare
+from clipcurate.cli.wanted import Target, Wanted, spread
 from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.settings import SecuritySettings
 from clipcurate.rpc.signals import stop_on_signals
@@ -55,48 +56,22 @@ def up(
         stopping.wait()
 
 
+@spread
 def submit(
     pool: opt.Pool,
     metadata: opt.MetadataFiles,
     output: opt.Output,
     server: opt.Server = opt.DEFAULT_SERVER,
-    t: opt.Threshold = None,
-    size: opt.Size = None,
-    tail_share: opt.TailShare = None,
-    seed: opt.Seed = 0,
-    round: opt.Round = 0,  # noqa: A002 - the method's own word
-    semantics: opt.TextSemantics = "pair",
-    emit: opt.Emit = None,
-    rule: opt.Rule = "metaclip1",
-    engine: opt.Engine = "token-trie",
-    dedupe: opt.Dedupe = False,
-    dedup: opt.Dedup = "",
-    text_column: opt.TextColumn = None,
-    url_column: opt.UrlColumn = None,
-    key_column: opt.KeyColumn = None,
-    uid_column: opt.UidColumn = None,
-    lang_column: opt.LangColumn = None,
-    identify_languages: opt.IdentifyLanguages = "",
-    language_map: opt.LanguageMap = "",
-    train: opt.Train = "",
-    train_set: opt.TrainSet = None,
-    eval_url: opt.EvalUrl = "",
-    task_rows: opt.TaskRows = 1_000_000,
-    order_seed: opt.OrderSeed = 0,
-    part_bytes: opt.PartBytes = 0,
+    *,
+    target: Target,
+    wanted: Wanted,
 ) -> None:
     """Plan a pool here and hand the run to running services; prints the run's id.
 
     This machine must see the pool and the output under the same names as the services do.
     """
-    columns = opt.columns_of(text_column, url_column, key_column, uid_column, lang_column)
-    emissions = opt.emission_requests(emit, t, size, tail_share, seed, round, part_bytes, semantics)
-    training = opt.train_request(train, train_set, eval_url)
-    request = opt.run_request(
-        pool, columns, metadata, dedupe, output, identify_languages, language_map,
-        rule=rule, engine=engine, task_rows=task_rows, order_seed=order_seed, dedup=dedup,
-    )  # fmt: skip
-    submission = prepare(request, emissions, training)
+    emissions, training = wanted.emissions(target), wanted.training()
+    submission = prepare(wanted.run(pool, metadata, output), emissions, training)
     with LedgerClient(server, SecuritySettings()) as ledger:
         ledger.create_run(submission.run_id, submission.spec, submission.emissions)
     print(submission.run_id)

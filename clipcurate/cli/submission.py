@@ -16,7 +16,7 @@ from clipcurate.matching import ENGINES, RULES
 from clipcurate.matching.matcher import require_known
 from clipcurate.metadata import Metadata
 from clipcurate.pools import Columns
-from clipcurate.rpc.kinds import KIND_NUMBERS, SEMANTICS_NUMBERS
+from clipcurate.rpc.emissions import spec_of
 from clipcurate.rpc.references import reference
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
@@ -145,16 +145,7 @@ def _publish_metadata(language: str, request: RunRequest, folder: str) -> pb.Met
 
 def emission_spec(request: EmissionRequest, training: TrainRequest | None) -> pb.EmissionSpec:
     """Return an emission as the ledger takes it."""
-    spec = pb.EmissionSpec(
-        kind=KIND_NUMBERS[request.kind],
-        seed=request.seed,
-        round=request.round,
-        part_bytes=request.part_bytes,
-        semantics=SEMANTICS_NUMBERS[request.semantics],
-    )
-    for target in ("t", "size", "tail_share"):
-        if (value := getattr(request, target)) is not None:
-            setattr(spec, target, value)
+    spec = spec_of(request)
     if training is not None:
         spec.train.CopyFrom(
             pb.TrainSpec(

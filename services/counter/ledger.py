@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from clipcurate.errors import ConflictError, InvalidInputError, LeaseLostError
 from clipcurate.hashing import hash_bytes
+from clipcurate.rpc.emissions import request_of
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.run_reader import UNMATCHED, RunReader, state_of, task_of
 from services.counter.settings import CounterSettings
@@ -47,7 +48,8 @@ class Ledger(RunReader):
         """Register a run, or add emissions to it; revives a cancelled one. Idempotent.
 
         Raises:
-            InvalidInputError: the request is incomplete or cannot be meant.
+            InvalidInputError: the request is incomplete or cannot be meant, or a client of another
+                version means something that is unknown here.
             ConflictError: the run is known and writes to another folder.
         """
         if not run_id or not spec.num_tasks or not spec.metadata:
@@ -55,9 +57,7 @@ class Ledger(RunReader):
         if (tasks := max(spec.num_tasks, spec.dedup_partitions)) > MAX_TASKS:
             raise InvalidInputError(f"{tasks} tasks are more than {MAX_TASKS}")
         for emission in emissions:
-            balanced = emission.kind == pb.EMISSION_KIND_BALANCED
-            if not emission.kind or balanced != (emission.WhichOneof("target") is not None):
-                raise InvalidInputError("an emission needs a kind, and if balanced, one target")
+            request_of(emission).require_possible([ref.language for ref in spec.metadata])
         run = run_prefix(run_id) + "run"
         self._refuse_other_output(run_id, spec)
         now = time.time()

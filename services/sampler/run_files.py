@@ -12,12 +12,10 @@ from clipcurate import storage
 from clipcurate.datasets import snapshot
 from clipcurate.datasets.match_index import MatchIndex
 from clipcurate.datasets.outcomes import Scored
-from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.run_plan import RunPlan, load_plan
 from clipcurate.datasets.run_record import RunRecord
 from clipcurate.errors import ConflictError
 from clipcurate.rpc.clients import LedgerClient
-from clipcurate.rpc.kinds import KIND_NAMES, SEMANTICS_NAMES
 from clipcurate.rpc.references import read
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.storage import StoredObject
@@ -27,17 +25,6 @@ from clipcurate.storage import StoredObject
 def frozen_counts(url: str, digest: str) -> snapshot.Counts:
     """Return a stored snapshot's counts."""
     return snapshot.from_bytes(storage.read_object(url, digest))
-
-
-def request_of(spec: pb.EmissionSpec) -> EmissionRequest:
-    """Return an emission's request. Raises InvalidInputError."""
-    target = spec.WhichOneof("target")
-    chosen: dict[str, Any] = {str(target): getattr(spec, target)} if target else {}
-    if spec.part_bytes:
-        chosen["part_bytes"] = spec.part_bytes
-    if spec.semantics:
-        chosen["semantics"] = SEMANTICS_NAMES[spec.semantics]
-    return EmissionRequest(KIND_NAMES[spec.kind], seed=spec.seed, round=spec.round, **chosen)
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,11 @@ from clipcurate.errors import ConflictError, DatasetError
 from clipcurate.hashing import hash_bytes
 from clipcurate.metadata import Metadata
 from clipcurate.rpc.clients import CounterClient, LedgerClient
+from clipcurate.rpc.emissions import request_of
 from clipcurate.rpc.references import read, reference
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.rpc.worker import Assignment
-from services.sampler.run_files import RunFiles, ScoredTasks, frozen_counts, request_of
+from services.sampler.run_files import RunFiles, ScoredTasks, frozen_counts
 
 log = logging.getLogger(__name__)
 

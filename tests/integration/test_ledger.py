@@ -272,9 +272,15 @@ def test_the_same_run_cannot_write_to_two_folders(ledger: Ledger) -> None:
 
 
 def test_requests_that_cannot_be_meant_are_refused(ledger: Ledger) -> None:
-    for emission in (pb.EmissionSpec(), pb.EmissionSpec(kind=pb.EMISSION_KIND_BALANCED)):
-        with pytest.raises(InvalidInputError, match="needs a kind"):
-            ledger.create(RUN, spec(1), [emission])
+    for emission, message in (
+        (pb.EmissionSpec(), "kind is 0, which this service does not know"),
+        (pb.EmissionSpec(kind=pb.EMISSION_KIND_BALANCED), "exactly one of t, size"),
+        (balanced(part_bytes=2**63), "part_bytes"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            ledger.create(RUN, spec(1), [balanced(), emission])
+    with pytest.raises(NotFoundError):
+        ledger.spec(RUN)
     with pytest.raises(InvalidInputError, match="more than"):
         ledger.create(RUN, spec(4_000_000_000), [])
 

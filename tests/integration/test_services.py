@@ -4,8 +4,10 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +23,7 @@ from clipcurate.matching import Matcher
 from clipcurate.pools import Columns
 from clipcurate.rpc.clients import CounterClient, LedgerClient, MatcherClient, SamplerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb
+from clipcurate.rpc.v1 import ledger_pb2_grpc
 from tests.conftest import ROOT, CommandLine
 from tests.pools import ENTRIES, make_pool, write_metadata
 
@@ -99,6 +102,24 @@ def test_the_command_matches_through_the_server(
     first, second = map(json.loads, local.stdout.splitlines())
     assert {"id": ENTRIES.index("a cat"), "entry": "a cat"} in first["entries"]
     assert second == {"text": "nothing", "entries": []}
+
+
+def test_numbers_of_another_version_are_refused_at_once(stack: LocalStack, run: pb.Run) -> None:
+    """They must not wait for a sampler that would be blocked by them."""
+    foreign = pb.EmissionSpec(kind=pb.EMISSION_KIND_MATCHED, semantics=77)
+    with ledger_stub(stack) as ledger, pytest.raises(grpc.RpcError) as refused:
+        message = pb.CreateRunRequest(run_id=run.run_id, spec=run.spec, emissions=[foreign])
+        ledger.CreateRun(message)
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "semantics is 77" in refused.value.details()
+    with LedgerClient(stack.counter) as ledger:
+        assert ledger.get_run(run.run_id).emissions == run.emissions
+
+
+@contextmanager
+def ledger_stub(stack: LocalStack) -> Iterator[ledger_pb2_grpc.LedgerStub]:
+    with grpc.insecure_channel(stack.counter) as channel:
+        yield ledger_pb2_grpc.LedgerStub(channel)
 
 
 def test_pairs_stream_in_dataset_order_and_resume(stack: LocalStack, run: pb.Run) -> None:

@@ -6,80 +6,13 @@ import pytest
 from clipcurate.cli.options import (
     absolute,
     columns_of,
-    emission_requests,
     run_request,
     state_folder,
     train_request,
 )
 from clipcurate.cli.submission import TrainRequest
-from clipcurate.datasets.request import PART_BYTES, EmissionRequest
 from clipcurate.errors import InvalidInputError, MetadataError, NotFoundError
 from clipcurate.pools import Columns
-
-
-def requests(emit: list[str] | None = None, **given: Any) -> list[EmissionRequest]:
-    options = {"t": None, "size": None, "tail_share": None, "seed": 0, "round": 0, "part_bytes": 0}
-    return emission_requests(emit, **(options | {"semantics": "pair"} | given))
-
-
-@pytest.mark.parametrize(
-    ("emit", "options", "expected"),
-    [
-        (None, {"t": 5.0}, [EmissionRequest("balanced", t=5.0)]),
-        ([], {"size": 5}, [EmissionRequest("balanced", size=5)]),
-        (["balanced"], {"tail_share": 0.1}, [EmissionRequest("balanced", tail_share=0.1)]),
-        (["raw"], {}, [EmissionRequest("raw")]),
-        (["none"], {}, []),
-        (["none", "none"], {}, []),
-        (
-            ["matched", "balanced", "raw", "matched"],
-            {"t": 2.0, "seed": 3, "round": 1, "part_bytes": 9},
-            [
-                EmissionRequest("matched", seed=3, round=1, part_bytes=9),
-                EmissionRequest("balanced", t=2.0, seed=3, round=1, part_bytes=9),
-                EmissionRequest("raw", seed=3, round=1, part_bytes=9),
-            ],
-        ),
-        (
-            ["matched", "balanced", "raw"],
-            {"t": 2.0, "semantics": "metaclip2"},
-            [
-                EmissionRequest("matched", semantics="metaclip2"),
-                EmissionRequest("balanced", t=2.0, semantics="metaclip2"),
-                EmissionRequest("raw"),
-            ],
-        ),
-    ],
-)
-def test_emissions(emit: Any, options: dict[str, Any], expected: list[EmissionRequest]) -> None:
-    assert requests(emit, **options) == expected
-
-
-def test_no_part_size_is_the_default() -> None:
-    assert requests(["raw"])[0].part_bytes == PART_BYTES
-
-
-@pytest.mark.parametrize(
-    ("emit", "options", "message"),
-    [
-        (None, {}, "exactly one of --t, --size and --tail-share"),
-        (["balanced"], {"t": 1.0, "size": 3}, "exactly one"),
-        (["raw"], {"t": 1.0}, "go with --emit balanced"),
-        (["none"], {"tail_share": 0.1}, "go with --emit balanced"),
-        (["blanced"], {}, "--emit 'blanced': known are balanced"),
-        (["none", "raw"], {}, "none"),
-        (None, {"t": -1.0}, "positive"),
-        (None, {"t": 1.0, "seed": -1}, "seed -1"),
-        (None, {"t": 1.0, "part_bytes": -1}, "part_bytes -1"),
-        (None, {"t": 1.0, "semantics": "curate"}, "known: pair, metaclip2, record"),
-        (None, {"size": 1, "semantics": "record"}, "may fall within a record"),
-        (["raw"], {"semantics": "record"}, "--semantics goes with"),
-        (["none"], {"semantics": "record"}, "--semantics goes with"),
-    ],
-)
-def test_emissions_refused(emit: Any, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidInputError, match=message):
-        requests(emit, **options)
 
 
 def test_columns() -> None:
