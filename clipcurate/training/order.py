@@ -11,7 +11,7 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 # What a key is for: equal (seed, epoch, image) must not give equal numbers to different uses.
-ORDER, TEXT, CROP, EVALUATION = 1, 2, 3, 4
+ORDER, TEXT, CROP, EVALUATION, BLOCKS, BLOCK_ORDER, WINDOWS, WINDOW_ORDER, MIXTURE = range(1, 10)
 
 # An even number of rounds; 4 already make a Feistel network pseudo-random, 8 leave a margin.
 ROUNDS = 8
@@ -65,6 +65,14 @@ def permuted(n: int, key: int, positions: I64) -> I64:
     while (outside := values >= n).any():
         values[outside] = _feistel(values[outside], half_bits, keys)
     return values.astype(np.int64)
+
+
+def shuffled(n: int, key: int) -> I64:
+    """Return 0 … n-1 in the order of their hashes under `key`, int64 of shape (n,).
+
+    `_mix` is a bijection, so no two hashes are equal and the order is the same everywhere.
+    """
+    return np.argsort(_mix(np.uint64(key) + np.arange(n, dtype=np.uint64) * GOLDEN))
 
 
 def fold(*numbers: int) -> int:

@@ -1,0 +1,144 @@
+"""The order of a dataset too large to shuffle as a whole: blocks, lanes and windows.
+
+An epoch's stream is all blocks in an order keyed by (seed, epoch), the samples of each block in an
+order keyed by (seed, epoch, block). Cut by sample count, it gives every lane its segment; a lane is
+its segments of all epochs, one after the other. Within a segment, windows of k blocks are shuffled
+again. All of this is arithmetic on the blocks' sample counts, so any position of any lane is found
+at once, and who reads which lane changes nothing.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from clipcurate.training.order import (
+    BLOCK_ORDER,
+    BLOCKS,
+    I64,
+    WINDOW_ORDER,
+    WINDOWS,
+    fold,
+    shuffled,
+)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Consecutive visits of a lane, in the order of visiting.
+
+    Attributes:
+        first: position in the lane of the first visit.
+        epoch: of all its visits.
+        blocks: the distinct blocks it needs, shape (blocks,).
+        block, index: block and sample within the block of each visit, shape (visits,).
+    """
+
+    first: int
+    epoch: int
+    blocks: I64
+    block: I64
+    index: I64
+
+    @property
+    def stop(self) -> int:
+        """The position after the last visit: the next window's first."""
+        return self.first + len(self.block)
+
+
+class Lanes:
+    """The lanes of one dataset. Pure: depends on the arguments of the constructor alone."""
+
+    def __init__(
+        self, counts: I64, lanes: int, window_blocks: int, seed: int, dataset: int = 0
+    ) -> None:
+        """Prepare the lanes.
+
+        Args:
+            counts: samples per block, each at least 1, shape (blocks,).
+            lanes: number of lanes.
+            window_blocks: how many blocks are shuffled together.
+            seed: of the order.
+            dataset: tells apart the datasets of a mixture.
+        """
+        self._counts = counts
+        self._lanes = lanes
+        self._window_blocks = window_blocks
+        self._key = fold(seed, dataset)
+        self._samples = int(counts.sum())
+        self._stream = lru_cache(maxsize=2)(self._stream_of)
+
+    def epoch_start(self, lane: int, epoch: int) -> int:
+        """Return the position at which `lane` begins `epoch`: ⌊(epoch · samples + lane) / lanes⌋.
+
+        By Hermite's identity these add up to epoch · samples over all lanes, so that no sample is
+        left over, and no lane is ever more than one sample ahead of another.
+        """
+        return (epoch * self._samples + lane) // self._lanes
+
+    def epoch_at(self, lane: int, position: int) -> int:
+        """Return the epoch of a position of a lane: the last that begins at or before it."""
+        return ((position + 1) * self._lanes - lane - 1) // self._samples
+
+    def window_at(self, lane: int, position: int) -> Window:
+        """Return the window that holds a position of a lane."""
+        epoch = self.epoch_at(lane, position)
+        order, ends = self._stream(epoch)
+        start = self._stream_start(lane, epoch + 1) - self._stream_start(lane, epoch)
+        begin = self.epoch_start(lane, epoch)
+        stop = start + self.epoch_start(lane, epoch + 1) - begin
+        first, at, last = np.searchsorted(
+            ends, [start, start + position - begin, stop - 1], side="right"
+        ).tolist()
+        low, high = self._window_range(lane, epoch, first, at, last + 1)
+        places = np.arange(low, high)
+        blocks = order[places]
+        lows = np.maximum(ends[places] - self._counts[blocks], start)
+        highs = np.minimum(ends[places], stop)
+        block, index = self._visits(lane, epoch, blocks, ends[places], lows, highs)
+        return Window(begin + int(lows[0]) - start, epoch, blocks, block, index)
+
+    def _stream_of(self, epoch: int) -> tuple[I64, I64]:
+        """Return the blocks in the order of the epoch, and where each ends in its stream."""
+        order = shuffled(len(self._counts), fold(self._key, BLOCKS, epoch))
+        return order, np.cumsum(self._counts[order])
+
+    def _stream_start(self, lane: int, epochs: int) -> int:
+        """Return the sum of `epoch_start(u, epochs)` over the lanes u below `lane`."""
+        whole, rest = divmod(epochs * self._samples, self._lanes)
+        return whole * lane + max(0, lane + rest - self._lanes)
+
+    def _window_range(
+        self, lane: int, epoch: int, first: int, at: int, end: int
+    ) -> tuple[int, int]:
+        """Return the places in the epoch's order of the window around place `at`.
+
+        A segment's first window has 1 to k blocks, so that lanes do not all change at once.
+        """
+        size = self._window_blocks
+        if end - first <= size:
+            return first, end
+        second = first + 1 + fold(self._key, WINDOWS, epoch, lane) % size
+        if at < second:
+            return first, second
+        low = second + (at - second) // size * size
+        return low, min(low + size, end)
+
+    def _visits(
+        self, lane: int, epoch: int, blocks: I64, ends: I64, lows: I64, highs: I64
+    ) -> tuple[I64, I64]:
+        """Shuffle the samples at stream positions lows … highs of the blocks together."""
+        counts = self._counts[blocks]
+        indices = [
+            shuffled(count, fold(self._key, BLOCK_ORDER, epoch, block))[low:high]
+            for block, count, low, high in zip(
+                blocks.tolist(),
+                counts.tolist(),
+                (lows - ends + counts).tolist(),
+                (highs - ends + counts).tolist(),
+                strict=True,
+            )
+        ]
+        key = fold(self._key, WINDOW_ORDER, epoch, lane, int(blocks[0]))
+        order = shuffled(sum(map(len, indices)), key)
+        return np.repeat(blocks, highs - lows)[order], np.concatenate(indices)[order]

@@ -1,0 +1,54 @@
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipcurate.errors import InvalidInputError
+from clipcurate.training.mixing import Mixture, whole_weights
+
+
+@given(
+    weights=st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple),
+    lane=st.integers(0, 3),
+    first=st.integers(0, 40),
+    size=st.integers(1, 40),
+)
+def test_any_cut_of_a_lane_is_a_part_of_the_whole(
+    weights: tuple[int, ...], lane: int, first: int, size: int
+) -> None:
+    mixture = Mixture(weights, seed=1)
+    datasets, positions = mixture.split(lane, 0, first + size)
+    next_position = Counter[int]()
+    for dataset, position in zip(datasets.tolist(), positions.tolist(), strict=True):
+        assert position == next_position[dataset]
+        next_position[dataset] += 1
+    part = mixture.split(lane, first, first + size)
+    assert np.array_equal(part, (datasets[first:], positions[first:]))
+
+
+def test_proportions_are_exact_in_every_period() -> None:
+    datasets, _ = Mixture((5, 2, 1), seed=0).split(3, 0, 8_000)
+    counts = np.stack([np.bincount(period, minlength=3) for period in datasets.reshape(-1, 8)])
+    assert (counts == [5, 2, 1]).all()
+
+
+def test_lanes_and_periods_are_mixed_differently() -> None:
+    mixture = Mixture((30, 30), seed=0)
+    a, b = (mixture.split(lane, 0, 120)[0] for lane in (0, 1))
+    for one, other in ((a, b), (a[:60], a[60:])):
+        assert 0.25 < (one == other).mean() < 0.75
+
+
+def test_weights_become_the_smallest_integers() -> None:
+    assert whole_weights([Fraction("0.7"), Fraction("0.3")]) == (7, 3)
+    assert whole_weights([Fraction(4), Fraction(2)]) == (2, 1)
+    assert whole_weights([Fraction(9)]) == (1,)
+
+
+@pytest.mark.parametrize("shares", [[], ["0"], ["1", "-1"], ["1", "0.000001"]])
+def test_weights_that_cannot_be_mixed_by_are_refused(shares: list[str]) -> None:
+    with pytest.raises(InvalidInputError, match="weight"):
+        whole_weights([Fraction(share) for share in shares])
