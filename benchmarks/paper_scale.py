@@ -15,57 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from harness import peak_memory_mb, report
+from harness.paper import ENTRIES, HEAD_SHARE, Floats, expected_counts
+from harness.paper import PAIRS as PAPER_PAIRS
+from harness.paper import T as PAPER_T
 
 from clipcurate.balancing import critical_t, keep_probability
 from clipcurate.matching import Matches
 
 SCALE = 1000
-T = 20_000 / SCALE
-PAIRS, HITS, HEAD_SHARE = 1_600_000, 5_670_000, 0.944
-ENTRIES, EMPTY, HEAD = 500_000, 114_000, 16_000
-TOP_20 = [120, 107, 100, 89, 87, 67, 67, 61, 54, 50, 48, 47, 45, 43, 43, 39, 38, 33, 30, 29]
+PAIRS, T = PAPER_PAIRS // SCALE, PAPER_T / SCALE
 PAPER_KEPT = 0.25
-
-Floats = npt.NDArray[np.float64]
-
-
-def expected_counts() -> Floats:
-    """Return the expected count of each entry: published where it is, else a smooth curve.
-
-    Between the 20th entry and t, and from t to the rarest, log count is a curve of log rank that
-    meets both ends and has the published sum.
-    """
-    top = np.array(TOP_20, np.float64) * 1e6 / SCALE
-    head = _curve(20, HEAD, top[-1], T, HITS * HEAD_SHARE - top.sum())
-    tail = _steep(HEAD, ENTRIES - EMPTY, T, HITS * (1 - HEAD_SHARE))
-    return np.concatenate([top, head, tail, np.zeros(EMPTY)])
-
-
-def _curve(first: int, last: int, high: float, low: float, total: float) -> Floats:
-    """Return counts of ranks first + 1..last from `high` to `low`, bent until they sum to total."""
-    place = np.log(np.arange(first + 1, last + 1) / first) / np.log(last / first)
-    line = np.log(high) + place * np.log(low / high)
-
-    def counts(bend: float) -> Floats:
-        return np.exp(line + bend * place * (1 - place))
-
-    return counts(_solve(lambda bend: counts(bend).sum() - total, -20, 20))
-
-
-def _steep(first: int, last: int, high: float, total: float) -> Floats:
-    """Return counts of ranks first + 1..last that fall from `high` as a power and sum to total."""
-    ratio = first / np.arange(first + 1, last + 1)
-    power = _solve(lambda power: total - (high * ratio**power).sum(), 0, 20)
-    return high * ratio**power
-
-
-def _solve(rising: Any, low: float, high: float) -> float:
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if rising(middle) > 0 else (middle, high)
-    return (low + high) / 2
 
 
 def draw(expected: Floats, without_tail: float, seed: int) -> Matches:
@@ -125,7 +85,7 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    expected = expected_counts()
+    expected = expected_counts() / SCALE
     critical_t(
         Matches(np.zeros(1, np.int64), np.zeros(0, np.uint32)),
         np.zeros(0, np.int64),

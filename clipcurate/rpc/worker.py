@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -131,6 +132,7 @@ class Worker:
 
     def _attempt(self, assignment: Assignment) -> None:
         """Do the task and report how it ended, whatever happens inside."""
+        start = time.process_time()
         try:
             result = self._handler(assignment)
         except Draining:
@@ -143,7 +145,8 @@ class Worker:
         else:
             if result is not None:
                 self._complete(assignment, result)
-            log.info("done", extra=_fields(assignment) | {"units": assignment.units_done})
+            spent = {"units": assignment.units_done, "cpu_seconds": time.process_time() - start}
+            log.info("done", extra=_fields(assignment) | spent)
 
     def _complete(self, assignment: Assignment, result: ledger_pb2.TaskResult) -> None:
         retry_unavailable(lambda: self._ledger.complete(assignment.lease, result), assignment)
