@@ -10,20 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from clipcurate.balancing.cut import RANK, Ranks
 from clipcurate.datasets.dedup import Duplicates
 from clipcurate.datasets.extras import unify_extras
 from clipcurate.datasets.pair_ids import pair_keys
 from clipcurate.datasets.run_plan import RunPlan
-from clipcurate.languages import Router, rows_by_name
+from clipcurate.languages import Names, Router, rows_by_name
 from clipcurate.matching import Matches
 from clipcurate.pools import PAIR_SCHEMA, Slice, extra_columns, read_slice
 
-ROW_GROUP = 1 << 16
-_CODED = ["shard", "language", "status", "reason"]
-"""Columns of few values. Dictionaries of the others would only take time and room."""
+SUFFIX = ".arrow"
+"""Of the names of stored match indexes."""
+_CODED = ("language", "reason")
 
 
 class Status(IntEnum):
@@ -50,7 +49,7 @@ class MatchIndex:
         language: metadata language, "" where rejected or a duplicate; the run may have no metadata
             for it, and then the pair is unmatched.
         status: uint8, a Status.
-        reason: why it was rejected, else "".
+        reason: dictionary of strings; why it was rejected, else null.
         row_bytes: int64, size of the whole pool row.
         matches: hits of each pair.
         extras: Arrow schema of the pool's other columns.
@@ -61,9 +60,9 @@ class MatchIndex:
     text_index: npt.NDArray[np.int32]
     uids: npt.NDArray[np.uint64]
     coin_keys: npt.NDArray[np.uint64]
-    language: npt.NDArray[np.str_]
+    language: Names
     status: npt.NDArray[np.uint8]
-    reason: npt.NDArray[np.str_]
+    reason: pa.DictionaryArray
     row_bytes: npt.NDArray[np.int64]
     matches: Matches
     extras: pa.Schema
@@ -101,11 +100,20 @@ class MatchIndex:
 
     def in_language(self, name: str) -> Matches:
         """Return the hits of the pairs of one language."""
-        return self.matches.take(self.rows_by_language.get(name, np.zeros(0, np.int64)))
+        rows = self.rows_by_language.get(name, np.zeros(0, np.int64))
+        return self.matches if len(rows) == len(self) else self.matches.take(rows)
 
     def sparse_counts(self) -> dict[str, tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]]:
         """Return ascending entry ids and texts per entry, per metadata language with any hit."""
-        return {name: self.in_language(name).sparse_counts() for name in self.hits_by_language()}
+        names = list(self.hits_by_language())
+        if len(names) == 1:  # the hits of all pairs are this language's
+            return {names[0]: self.matches.sparse_counts()}
+        return {name: self.in_language(name).sparse_counts() for name in names}
+
+    def rejections(self) -> dict[str, int]:
+        """Return the number of rejected pairs per reason."""
+        counted = self.reason.drop_null().value_counts()
+        return {item["values"]: item["counts"] for item in counted.to_pylist()}
 
     def add_to(self, counts: Mapping[str, npt.NDArray[np.int64]]) -> None:
         """Add the texts per entry to counts per metadata language, in place."""
@@ -113,47 +121,44 @@ class MatchIndex:
             counts[name][ids] += adds
 
     def to_bytes(self) -> bytes:
-        """Return the index as a parquet file."""
+        """Return the index as an Arrow file."""
         columns = {
             "shard": self.shard,
             "row": self.row,
             "text_index": self.text_index,
-            "uid_high": self.uids[:, 0],
-            "uid_low": self.uids[:, 1],
-            "coin_high": self.coin_keys[:, 0],
-            "coin_low": self.coin_keys[:, 1],
-            "language": _coded(self.language),
+            "uid": _to_halves(self.uids),
+            "coin_key": _to_halves(self.coin_keys),
+            "language": self.language,
             "status": self.status,
-            "reason": _coded(self.reason),
+            "reason": self.reason,
             "row_bytes": self.row_bytes,
             "entry_ids": to_lists(self.matches),
         }
-        extras = extras_to_hex(self.extras)
-        table = pa.table(columns).replace_schema_metadata({"extras": extras})
+        table = pa.table(columns, metadata={"extras": extras_to_hex(self.extras)})
         buffer = io.BytesIO()
-        pq.write_table(
-            table, buffer, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=_CODED
-        )
+        options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+        with pa.ipc.new_file(buffer, table.schema, options=options) as writer:
+            writer.write_table(table)
         return buffer.getvalue()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "MatchIndex":
         """Read what `to_bytes` wrote."""
-        coded = ["language", "reason"]
-        table = pq.read_table(io.BytesIO(content), read_dictionary=coded)
-        table = table.unify_dictionaries().combine_chunks()
-        get = {name: table[name] for name in table.column_names}
+        options = pa.ipc.IpcReadOptions(use_threads=False)
+        with pa.ipc.open_file(pa.py_buffer(content), options=options) as reader:
+            table = reader.read_all()
+        get = {name: _whole(table[name]) for name in table.column_names}
         return cls(
             shard=get["shard"].to_numpy(),
             row=get["row"].to_numpy(),
             text_index=get["text_index"].to_numpy(),
-            uids=np.stack([get["uid_high"].to_numpy(), get["uid_low"].to_numpy()], 1),
-            coin_keys=np.stack([get["coin_high"].to_numpy(), get["coin_low"].to_numpy()], 1),
-            language=_decoded(get["language"]),
+            uids=_from_halves(get["uid"]),
+            coin_keys=_from_halves(get["coin_key"]),
+            language=get["language"],
             status=get["status"].to_numpy(),
-            reason=_decoded(get["reason"]),
+            reason=get["reason"],
             row_bytes=get["row_bytes"].to_numpy(),
-            matches=from_lists(get["entry_ids"]),
+            matches=from_lists(table["entry_ids"]),
             extras=extras_from_hex(table.schema.metadata[b"extras"].decode()),
         )
 
@@ -162,18 +167,24 @@ class MatchIndex:
         """Return an index of no pairs."""
         nothing = Matches(np.zeros(1, np.int64), np.zeros(0, np.uint32))
         pairs = PAIR_SCHEMA.empty_table()
-        return index_pairs(pairs, 0, pa.schema([]), nothing, np.zeros(0, np.str_))
+        names = pa.array([], pa.string()).dictionary_encode()
+        return index_pairs(pairs, 0, pa.schema([]), nothing, names)
 
     @classmethod
     def concatenate(cls, parts: "list[MatchIndex]") -> "MatchIndex":
         """Stack the indexes of consecutive batches; at least one."""
-        arrays = {
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in cls.__dataclass_fields__
-            if name not in {"matches", "extras"}
+        columns = {
+            name: [getattr(part, name) for part in parts] for name in cls.__dataclass_fields__
         }
-        extras = unify_extras([part.extras for part in parts])
-        return cls(**arrays, matches=Matches.concatenate([p.matches for p in parts]), extras=extras)
+        matches, extras = columns.pop("matches"), columns.pop("extras")
+        coded = {name: _whole(pa.chunked_array(columns.pop(name))) for name in _CODED}
+        arrays = {name: np.concatenate(pieces) for name, pieces in columns.items()}
+        return cls(
+            **arrays,
+            **coded,
+            matches=Matches.concatenate(matches),
+            extras=unify_extras(extras),
+        )
 
 
 def index_pairs(
@@ -181,7 +192,7 @@ def index_pairs(
     shard: int,
     extras: pa.Schema,
     matches: Matches,
-    languages: npt.NDArray[np.str_],
+    languages: Names,
     duplicate: npt.NDArray[np.bool_] | None = None,
 ) -> MatchIndex:
     """Index a table of pairs, as a pool reader yields it.
@@ -191,7 +202,7 @@ def index_pairs(
         shard: position of its shard in the plan.
         extras: schema of the pool's other columns.
         matches: hits of each pair.
-        languages: metadata language of each pair, shape (n,).
+        languages: metadata language of each pair.
         duplicate: which pairs an earlier one stands for, shape (n,); they have no hits.
     """
     rejected = pairs["text"].is_null().to_numpy()
@@ -205,9 +216,9 @@ def index_pairs(
         text_index=pairs["text_index"].to_numpy(),
         uids=uids,
         coin_keys=coin_keys,
-        language=np.where(rejected | duplicate, "", languages),
+        language=_blanked(languages, rejected | duplicate),
         status=np.select([rejected, duplicate, hit], outcomes, Status.UNMATCHED).astype(np.uint8),
-        reason=_decoded(pc.fill_null(pairs["reject"], "").dictionary_encode()),
+        reason=_whole(pairs["reject"]).dictionary_encode(),
         row_bytes=pairs["row_bytes"].to_numpy(),
         matches=matches,
         extras=extras,
@@ -267,14 +278,27 @@ def from_lists(column: pa.ChunkedArray) -> Matches:
     return Matches(offsets - start, ids.astype(np.uint32, copy=False))
 
 
-def _coded(strings: npt.NDArray[np.str_]) -> pa.DictionaryArray:
-    return pa.array(strings, pa.string()).dictionary_encode()
+def _blanked(names: Names, where: npt.NDArray[np.bool_]) -> Names:
+    """Return the names with "" in some rows."""
+    if not where.any():
+        return names
+    known = names.dictionary.to_pylist()
+    blank = known.index("") if "" in known else len(known)
+    codes = np.where(where, np.int32(blank), names.indices.to_numpy())
+    return pa.DictionaryArray.from_arrays(codes, [*known, ""][: max(len(known), blank + 1)])
 
 
-def _decoded(column: pa.ChunkedArray) -> npt.NDArray[np.str_]:
-    if not len(column):
-        return np.zeros(0, np.str_)
-    coded = column.unify_dictionaries().combine_chunks()
-    names: npt.NDArray[np.str_] = np.array(coded.dictionary.to_pylist(), np.str_)
-    strings: npt.NDArray[np.str_] = names[coded.indices.to_numpy()]
-    return strings
+def _to_halves(keys: npt.NDArray[np.uint64]) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(keys.reshape(-1)), 2)
+
+
+def _from_halves(column: pa.FixedSizeListArray) -> npt.NDArray[np.uint64]:
+    halves: npt.NDArray[np.uint64] = column.flatten().to_numpy().reshape(-1, 2)
+    return halves
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column in one piece, with one dictionary."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.unify_dictionaries().chunks or [pa.array([], column.type)])

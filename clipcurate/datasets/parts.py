@@ -142,7 +142,7 @@ def _batch(
     index = scored.index
     ours = {
         "uid": halves_to_hex(index.uids[positions]),
-        "metadata_lang": pa.array(index.language[positions], pa.string()),
+        "metadata_lang": index.language.take(pa.array(positions)).cast(pa.string()),
         "entry_ids": to_lists(index.matches.take(positions)),
         "critical_t": pa.array(scored.critical[positions]),
     }

@@ -32,7 +32,7 @@ from clipcurate.datasets.snapshot import Counts
 from clipcurate.datasets.verify import check_figures, check_file
 from clipcurate.errors import ConflictError, InvalidInputError
 from clipcurate.hashing import hash_json
-from clipcurate.languages import rows_by_name
+from clipcurate.languages import names_of, rows_by_name
 
 Progress = Callable[[str], None]
 Cuts = Mapping[str, Cut]
@@ -168,8 +168,7 @@ class _Thinning:
         critical = table["critical_t"].to_numpy()
         kept = np.zeros(table.num_rows, np.bool_)
         now, before = np.zeros(table.num_rows), np.ones(table.num_rows)
-        languages = np.array(table["metadata_lang"].to_pylist(), np.str_)
-        for name, rows in rows_by_name(languages).items():
+        for name, rows in rows_by_name(names_of(table["metadata_lang"])).items():
             kept[rows] = critical[rows] <= self.cuts[name].t
             matches, counts = from_lists(table["entry_ids"].take(rows)), self.counts[name]
             now[rows] = keep_probability(matches, counts, self.cuts[name].t)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 
 from clipcurate import storage
@@ -24,7 +25,14 @@ from clipcurate.datasets.run_record import FrozenRun
 from clipcurate.datasets.snapshot import Counts
 from clipcurate.errors import DatasetError
 from clipcurate.hashing import CHUNK, halves_to_hex, hash_json, hash_pairs
-from clipcurate.languages import DEFAULT_BYTES, ByteCache, MatcherFor, Router, rows_by_name
+from clipcurate.languages import (
+    DEFAULT_BYTES,
+    ByteCache,
+    MatcherFor,
+    Router,
+    names_of,
+    rows_by_name,
+)
 from clipcurate.matching import Matcher, Matches
 from clipcurate.metadata import Metadata
 
@@ -147,15 +155,15 @@ def _check_rows(
     check(content_hash(table) == file.content, f"{file.name}: its rows are not what was written")
     check(table.num_rows == file.rows, f"{file.name}: {table.num_rows} rows, not {file.rows}")
     request = EmissionRequest.from_identity(manifest.identity)
-    languages = np.array(table["metadata_lang"].to_pylist(), np.str_)
+    languages = names_of(table["metadata_lang"])
     if request.kind != "raw":
-        known = np.isin(languages, list(counts))
+        known = pc.is_in(languages, pa.array([*counts], pa.string())).to_numpy(False)
         _first_false(known, f"{file.name}: no metadata for its language", np.arange(len(known)))
     router = Router(matcher_for, lambda _: languages)
     own, stored = np.empty(table.num_rows), table["critical_t"].to_numpy()
     for name, rows in rows_by_name(languages).items():
         part = table.take(rows)
-        matches = router.match(part["text"], languages[rows])
+        matches = router.match(part["text"], languages.take(pa.array(rows)))
         _same_hits(matches, from_lists(part["entry_ids"]), f"{file.name}, language {name}")
         mine = counts.get(name, np.zeros(0, np.int64))
         own[rows] = critical_t(matches, mine, _coin_keys(part), request.seed, request.round)

@@ -2,9 +2,9 @@
 
 from clipcurate.languages.cache import DEFAULT_BYTES, ByteCache
 from clipcurate.languages.choice import LanguageChoice
-from clipcurate.languages.codes import OTHER, CodeMap, load_language_map
+from clipcurate.languages.codes import OTHER, CodeMap, Names, load_language_map
 from clipcurate.languages.identify import BUILTIN, IdentifierModel
-from clipcurate.languages.routing import MatcherFor, Router, rows_by_name
+from clipcurate.languages.routing import MatcherFor, Router, names_of, rows_by_name
 
 __all__ = [
     "BUILTIN",
@@ -15,7 +15,9 @@ __all__ = [
     "IdentifierModel",
     "LanguageChoice",
     "MatcherFor",
+    "Names",
     "Router",
     "load_language_map",
+    "names_of",
     "rows_by_name",
 ]

@@ -4,14 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from clipcurate.languages.codes import CodeMap
+from clipcurate.languages.codes import CodeMap, Names
 from clipcurate.languages.identify import IdentifierModel, load_identifier
-
-Names = npt.NDArray[np.str_]
 
 
 @dataclass(frozen=True)

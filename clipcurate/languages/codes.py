@@ -4,9 +4,8 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,6 +16,9 @@ from clipcurate.metadata import require_language_name
 
 OTHER = "other"
 """The metadata language of texts without a code, and of codes that nothing is known of."""
+
+Names: TypeAlias = pa.DictionaryArray
+"""A name per row, of few: dictionary<int32, string> of distinct names, without nulls."""
 
 _LOCALE_TAIL = re.compile("[.@].*")
 
@@ -77,14 +79,15 @@ class CodeMap:
         found = (self.table[tag] for tag in prefixes(normalize(code)) if tag in self.table)
         return next(found, OTHER)
 
-    def of_column(self, codes: "pa.Array | pa.ChunkedArray") -> npt.NDArray[np.str_]:
-        """Return the metadata languages of a column of codes, shape (n,); null is no code."""
+    def of_column(self, codes: "pa.Array | pa.ChunkedArray") -> Names:
+        """Return the metadata languages of a column of codes; null is no code."""
         if isinstance(codes, pa.ChunkedArray):
             codes = codes.combine_chunks()
         coded = pc.fill_null(codes, "").dictionary_encode()
-        names = np.array([self.of(code) for code in coded.dictionary.to_pylist()], np.str_)
-        found: npt.NDArray[np.str_] = names[coded.indices.to_numpy()]
-        return found
+        names = pa.array([self.of(code) for code in coded.dictionary.to_pylist()], pa.string())
+        distinct = names.dictionary_encode()
+        indices = distinct.indices.to_numpy()[coded.indices.to_numpy()]
+        return pa.DictionaryArray.from_arrays(indices, distinct.dictionary)
 
 
 def _reach(tag: str, own: Mapping[str, str]) -> str:

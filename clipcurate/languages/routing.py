@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clipcurate.languages.choice import LanguageChoice
+from clipcurate.languages.codes import Names
 from clipcurate.matching import Matcher, Matches
 from clipcurate.metadata import ALL
 
-Names = npt.NDArray[np.str_]
 MatcherFor = Callable[[str], Matcher | None]
 """Returns the matcher of a metadata language; None where the run has no metadata for it."""
 
@@ -47,7 +48,7 @@ class Router:
 
         Args:
             texts: a string column; nulls have no hits.
-            languages: metadata language of each text, shape (n,); "" has no metadata.
+            languages: metadata language of each text, n in all; "" has no metadata.
         """
         groups = rows_by_name(languages)
         parts = [self._match_language(name, texts, rows) for name, rows in groups.items()]
@@ -69,19 +70,26 @@ class Router:
 
 def rows_by_name(names: Names) -> dict[str, npt.NDArray[np.int64]]:
     """Return the ascending rows of each distinct name, names in order."""
-    if len(names) and (names == names[0]).all():
-        return {str(names[0]): np.arange(len(names))}
-    coded = pa.array(names, pa.string()).dictionary_encode()
-    codes = coded.indices.to_numpy()
+    codes, known = names.indices.to_numpy(), names.dictionary.to_pylist()
+    if not len(codes):
+        return {}
+    if (codes == codes[0]).all():
+        return {known[codes[0]]: np.arange(len(codes))}
     order = np.argsort(codes, kind="stable")
-    edges = np.cumsum(np.bincount(codes, minlength=len(coded.dictionary)))[:-1]
-    pieces = np.split(order, edges) if len(codes) else []
-    found = dict(zip(coded.dictionary.to_pylist(), pieces, strict=True))
+    pieces = np.split(order, np.cumsum(np.bincount(codes, minlength=len(known)))[:-1])
+    found = {name: rows for name, rows in zip(known, pieces, strict=True) if len(rows)}
     return dict(sorted(found.items()))
 
 
+def names_of(column: "pa.Array | pa.ChunkedArray") -> Names:
+    """Return a column of strings as names; null is ""."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    return pc.fill_null(column, "").dictionary_encode()
+
+
 def _all(pairs: pa.Table) -> Names:
-    return np.full(pairs.num_rows, ALL)
+    return pa.DictionaryArray.from_arrays(np.zeros(pairs.num_rows, np.int32), [ALL])
 
 
 def _no_hits(texts: int) -> Matches:

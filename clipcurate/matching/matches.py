@@ -54,6 +54,7 @@ class Matches:
         """Stack the hits of consecutive batches of texts."""
         if not parts:
             return Matches(np.zeros(1, np.int64), np.zeros(0, np.uint32))
-        lengths = [part.hits_per_text for part in parts]
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(lengths))])
-        return Matches(offsets.astype(np.int64), np.concatenate([p.entry_ids for p in parts]))
+        lengths = np.concatenate([part.hits_per_text for part in parts])
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        return Matches(offsets, np.concatenate([part.entry_ids for part in parts]))

@@ -1,11 +1,9 @@
 """A matcher's tasks: match texts and count the hits; before that, find duplicates if asked to."""
 
-from collections import Counter
-
 import numpy as np
 
 from clipcurate.datasets.dedup import Duplicates
-from clipcurate.datasets.match_index import MatchIndex, Status, index_batches
+from clipcurate.datasets.match_index import SUFFIX, MatchIndex, Status, index_batches
 from clipcurate.datasets.run_plan import RunPlan, load_plan
 from clipcurate.languages import Router
 from clipcurate.rpc.clients import CounterClient, LedgerClient
@@ -45,7 +43,7 @@ class MatcherTasks:
         index = match_task(plan, assignment, router, self._dedup.duplicates(assignment))
         folder = join(run_folder, "index")
         stem = f"{assignment.task.index:06d}"
-        stored = publish_bytes(index.to_bytes(), folder, stem, ".parquet")
+        stored = publish_bytes(index.to_bytes(), folder, stem, SUFFIX)
         result = summarize(index)
         result.index.CopyFrom(reference(folder, stored))
         counts = index.sparse_counts()
@@ -69,13 +67,12 @@ def match_task(
 def summarize(index: MatchIndex) -> ledger_pb2.MatchResult:
     """Return what the ledger keeps of an index, but for its place in storage."""
     statuses = np.bincount(index.status, minlength=len(Status))
-    reasons = Counter(reason for reason in index.reason.tolist() if reason)
     return ledger_pb2.MatchResult(
         pairs=len(index),
         matched=int(statuses[Status.MATCHED]),
         unmatched=int(statuses[Status.UNMATCHED]),
         duplicate=int(statuses[Status.DUPLICATE]),
-        rejected=dict(reasons),
+        rejected=index.rejections(),
         hits=index.hits_by_language(),
         unmatched_by_language=index.unmatched_by_language(),
     )

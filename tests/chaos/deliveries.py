@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from clipcurate.datasets.match_index import SUFFIX
 from clipcurate.datasets.run_plan import load_plan
 from clipcurate.errors import LeaseLostError, NotFoundError, UnavailableError
 from clipcurate.languages import DEFAULT_BYTES, Router
@@ -48,7 +49,7 @@ def _deliveries(scene: Scene, claimed: pb.ClaimTaskResponse) -> list[Callable[[]
         assignment = Assignment(lease, claimed.run, threading.Event())
         index = match_task(plan, assignment, router, None)
     folder = join(folder, "index")
-    stored = publish_bytes(index.to_bytes(), folder, f"{lease.task.index:06d}", ".parquet")
+    stored = publish_bytes(index.to_bytes(), folder, f"{lease.task.index:06d}", SUFFIX)
     result = summarize(index)
     result.index.CopyFrom(reference(folder, stored))
     counts = index.sparse_counts()

@@ -277,7 +277,7 @@ def start(arguments_: list[object]) -> subprocess.Popen[str]:
 
 def wait_for_index(output: Path, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 60
-    while not list(output.glob("runs/*/index/*.parquet")):
+    while not list(output.glob("runs/*/index/*.arrow")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)

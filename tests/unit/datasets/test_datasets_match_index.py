@@ -17,7 +17,7 @@ from clipcurate.datasets.match_index import (
 )
 from clipcurate.datasets.outcomes import score
 from clipcurate.datasets.request import EmissionRequest
-from clipcurate.languages import Router
+from clipcurate.languages import Names, Router, names_of
 from clipcurate.matching import Matcher, Matches
 from clipcurate.pools import PAIR_SCHEMA
 
@@ -48,23 +48,30 @@ def pairs_of(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(filled, PAIR_SCHEMA)
 
 
+def names(values: list[str]) -> Names:
+    return names_of(pa.array(values, pa.string()))
+
+
 def index_of(rows: list[dict[str, Any]], extras: pa.Schema | None = None) -> MatchIndex:
     pairs = pairs_of(rows)
-    languages = np.full(len(rows), "all")
+    languages = names(["all"] * len(rows))
     return index_pairs(pairs, 3, extras or pa.schema([]), MATCHER.match(pairs["text"]), languages)
 
 
 def same(one: MatchIndex, two: MatchIndex) -> bool:
     def arrays(index: MatchIndex) -> list[Any]:
-        fields = index.__dataclass_fields__
-        names = [name for name in fields if name not in {"matches", "extras"}]
-        values = [getattr(index, name) for name in names]
+        coded = {"language", "reason"}
+        fields = index.__dataclass_fields__.keys() - {"matches", "extras"} - coded
+        values = [getattr(index, name) for name in sorted(fields)]
         return [*values, index.matches.row_offsets, index.matches.entry_ids]
+
+    def labels(index: MatchIndex) -> list[list[str | None]]:
+        return [index.language.tolist(), index.reason.tolist()]
 
     pairs = list(zip(arrays(one), arrays(two), strict=True))
     equal = all(np.array_equal(a, b) for a, b in pairs)
-    kinds = all(a.dtype.kind == b.dtype.kind and a.shape == b.shape for a, b in pairs)
-    return equal and kinds and one.extras == two.extras
+    kinds = all(a.dtype == b.dtype and a.shape == b.shape for a, b in pairs)
+    return equal and kinds and labels(one) == labels(two) and one.extras == two.extras
 
 
 def test_statuses_reasons_and_languages() -> None:
@@ -75,7 +82,8 @@ def test_statuses_reasons_and_languages() -> None:
     ]
     index = index_of(rows)
     assert index.status.tolist() == [Status.MATCHED, Status.UNMATCHED, Status.REJECTED]
-    assert index.reason.tolist() == ["", "", "invalid_utf8"]
+    assert index.reason.tolist() == [None, None, "invalid_utf8"]
+    assert index.rejections() == {"invalid_utf8": 1}
     assert index.language.tolist() == ["all", "all", ""]
     assert list(index.rows_by_language) == ["all"]
     assert index.hits_by_language() == {"all": 1}
@@ -84,13 +92,13 @@ def test_statuses_reasons_and_languages() -> None:
 
 def test_duplicates_are_neither_matched_nor_in_a_language() -> None:
     rows = [{"uid": None, "key": "k", "text": text} for text in ("dog", "dog", None, "dogs")]
-    pairs, languages = pairs_of(rows), np.full(4, "all")
+    pairs, languages = pairs_of(rows), names(["all"] * 4)
     duplicate = np.array([False, True, False, True])
     texts = pa.chunked_array([["dog", None, None, None]], pa.large_string())
     matches = MATCHER.match(texts)
     index = index_pairs(pairs, 0, pa.schema([]), matches, languages, duplicate)
-    names = ["MATCHED", "DUPLICATE", "REJECTED", "DUPLICATE"]
-    assert [Status(status).name for status in index.status] == names
+    expected = ["MATCHED", "DUPLICATE", "REJECTED", "DUPLICATE"]
+    assert [Status(status).name for status in index.status] == expected
     assert index.language.tolist() == ["all", "", "", ""]
     assert index.uids[0].tolist() == index.uids[1].tolist() != [0, 0]
     assert same(MatchIndex.from_bytes(index.to_bytes()), index)
@@ -99,7 +107,7 @@ def test_duplicates_are_neither_matched_nor_in_a_language() -> None:
 def test_languages_without_metadata_are_unmatched_and_counted() -> None:
     texts = {"dog": "en", "cat": "fr", "a dog": "fr", "x": "en", "dogs": "other"}
     pairs = pairs_of([{"uid": None, "key": "k", "text": text} for text in texts])
-    languages = np.array([*texts.values()])
+    languages = names([*texts.values()])
     router = Router({"en": MATCHER}.get, lambda _: languages)
     matches = router.match(pairs["text"], languages)
     index = index_pairs(pairs, 0, pa.schema([]), matches, languages)

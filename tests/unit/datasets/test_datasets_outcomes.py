@@ -21,6 +21,7 @@ from clipcurate.datasets.outcomes import (
     totals_of,
 )
 from clipcurate.datasets.request import EmissionRequest
+from clipcurate.languages import names_of
 from clipcurate.matching import Matches
 from clipcurate.metadata import ALL
 
@@ -45,9 +46,9 @@ def index_with(statuses: list[tuple[Status, float]]) -> Scored:
         text_index=np.zeros(n, np.int32),
         uids=np.zeros((n, 2), np.uint64),
         coin_keys=np.zeros((n, 2), np.uint64),
-        language=np.array([ALL] * n, np.str_),
+        language=names_of(pa.array([ALL] * n, pa.string())),
         status=np.array([status for status, _ in statuses], np.uint8),
-        reason=np.array([""] * n, np.str_),
+        reason=pa.nulls(n, pa.string()).dictionary_encode(),
         row_bytes=np.ones(n, np.int64),
         matches=Matches(np.zeros(n + 1, np.int64), np.zeros(0, np.uint32)),
         extras=pa.schema([]),
@@ -81,7 +82,8 @@ def test_every_pair_has_one_of_seven_outcomes(statuses: list[tuple[Status, float
 
 def test_cuts_are_per_language() -> None:
     scored = index_with([(Status.MATCHED, 1.0), (Status.MATCHED, 4.0), (Status.MATCHED, 1.0)])
-    scored.index.language[:] = ["all", "all", "zh"]
+    languages = names_of(pa.array(["all", "all", "zh"]))
+    scored = replace(scored, index=replace(scored.index, language=languages))
     assert kept_mask("balanced", {"all": Cut(4.0)}, scored).tolist() == [True, True, False]
     cuts = {"all": Cut(1.0), "zh": Cut(0.5)}
     assert kept_mask("balanced", cuts, scored).tolist() == [True, False, False]
@@ -254,7 +256,7 @@ def test_the_law_of_a_language_alone(pool) -> None:  # type: ignore[no-untyped-d
     """Meta CLIP 2 chooses among an image's texts of all languages, then takes the text's t."""
     _, index, _ = pool
     languages = np.where(np.arange(len(index)) % 2, "en", "zh")
-    index = replace(index, language=languages)
+    index = replace(index, language=names_of(pa.array(languages, pa.string())))
     counts = {name: np.zeros(200, np.int64) for name in ("en", "zh")}
     index.add_to(counts)
     cuts = {"en": Cut(9.0), "zh": Cut(30.0)}

@@ -10,7 +10,7 @@ from clipcurate.storage import StoredObject
 
 
 def test_record_round_trip() -> None:
-    stored = StoredObject("index/000000-ab.parquet", 3, "0" * 32)
+    stored = StoredObject("index/000000-ab.arrow", 3, "0" * 32)
     record = RunRecord("r", "s", "metaclip1", stored, stored, {"all": stored}, [stored, None])
     assert RunRecord.from_bytes(record.to_bytes()) == record
 

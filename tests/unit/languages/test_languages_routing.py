@@ -3,7 +3,14 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipcurate.languages import CodeMap, LanguageChoice, Router, rows_by_name
+from clipcurate.languages import (
+    CodeMap,
+    LanguageChoice,
+    Names,
+    Router,
+    names_of,
+    rows_by_name,
+)
 from clipcurate.matching import Matcher
 
 MATCHERS = {
@@ -15,6 +22,10 @@ TEXT = st.one_of(st.none(), st.lists(st.sampled_from(["a", "cat", "katze", "x"])
 ROWS = st.lists(st.tuples(TEXT, st.sampled_from(["en", "de", "fr", ""])), max_size=12)
 
 
+def names(values: list[str]) -> Names:
+    return names_of(pa.array(values, pa.string()))
+
+
 def texts_of(rows: list[tuple[str | None, str]]) -> pa.ChunkedArray:
     array = pa.array([text for text, _ in rows], pa.large_string())
     return pa.chunked_array([array[:5], array[5:]])
@@ -24,8 +35,8 @@ def texts_of(rows: list[tuple[str | None, str]]) -> pa.ChunkedArray:
 def test_each_row_has_the_hits_of_its_languages_matcher_alone(
     rows: list[tuple[str | None, str]],
 ) -> None:
-    router = Router(MATCHERS.get, lambda _: np.zeros(0, np.str_))
-    languages = np.array([name for _, name in rows], np.str_)
+    router = Router(MATCHERS.get, lambda _: names([]))
+    languages = names([name for _, name in rows])
     found = router.match(texts_of(rows), languages)
     assert len(found) == len(rows)
     for hits, (text, name) in zip(found, rows, strict=True):
@@ -37,11 +48,23 @@ def test_each_row_has_the_hits_of_its_languages_matcher_alone(
 
 
 @given(st.lists(st.sampled_from(["en", "de", "", "zh"])))
-def test_rows_by_name(names: list[str]) -> None:
-    found = rows_by_name(np.array(names, np.str_))
-    assert list(found) == sorted(set(names))
-    for name, rows in found.items():
-        assert rows.tolist() == [i for i, other in enumerate(names) if other == name]
+def test_rows_by_name(every: list[str]) -> None:
+    column = names(every)
+    unused = pa.array([*column.dictionary.to_pylist(), "fr"], pa.string())
+    for same in (column, pa.DictionaryArray.from_arrays(column.indices, unused)):
+        found = rows_by_name(same)
+        assert list(found) == sorted(set(every))
+        for name, rows in found.items():
+            assert rows.tolist() == [i for i, other in enumerate(every) if other == name]
+
+
+def test_a_column_of_strings_as_names() -> None:
+    column = pa.chunked_array([["en", None], ["", "en"]], pa.string())
+    for same in (column, column.combine_chunks()):
+        found = names_of(same)
+        assert found.tolist() == ["en", "", "", "en"]
+        assert found.type == pa.dictionary(pa.int32(), pa.string())
+        assert found.dictionary.tolist() == ["en", ""]
 
 
 def test_only_languages_that_occur_are_asked_for() -> None:
@@ -51,10 +74,10 @@ def test_only_languages_that_occur_are_asked_for() -> None:
         asked.append(name)
         return MATCHERS.get(name)
 
-    router = Router(matcher_for, lambda _: np.zeros(0, np.str_))
+    router = Router(matcher_for, lambda _: names([]))
     router.match(
         texts_of([("a", ""), ("cat", "fr"), ("a", "en"), ("a", "en")]),
-        np.array(["", "fr", "en", "en"]),
+        names(["", "fr", "en", "en"]),
     )
     assert asked == ["en", "fr"]
 
