@@ -4,13 +4,22 @@ from clipcurate.balancing.coins import choice_draws, coins
 from clipcurate.balancing.critical import critical_t, keep_probability
 from clipcurate.balancing.cut import Cut, exact_size_cut
 from clipcurate.balancing.semantics import SEMANTICS, Groups, Semantics, size_law
-from clipcurate.balancing.tail import tail_share_of, threshold_for, thresholds, thresholds_for
+from clipcurate.balancing.tail import (
+    TAIL_RULES,
+    TailRule,
+    tail_share_of,
+    threshold_for,
+    thresholds,
+    thresholds_for,
+)
 
 __all__ = [
     "SEMANTICS",
+    "TAIL_RULES",
     "Cut",
     "Groups",
     "Semantics",
+    "TailRule",
     "choice_draws",
     "coins",
     "critical_t",

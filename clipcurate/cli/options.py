@@ -50,6 +50,14 @@ TailShare = Annotated[
     float | None,
     typer.Option("--tail-share", help="t such that rarer entries hold this share of all counts."),
 ]
+TailRule = Annotated[
+    str,
+    typer.Option(
+        "--tail-rule",
+        help="Where a tail share gives t = 0: positive (the smallest positive count), literal (0, "
+        "as published: all of that language is dropped).",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the coins.")]
 Round = Annotated[int, typer.Option("--round", help="How often the pool was balanced before.")]
 TextSemantics = Annotated[

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from clipcurate.balancing.sizes import SizeEstimate, top_entries
 from clipcurate.cli import options as opt
+from clipcurate.cli.progress import warn_of_zeros
 from clipcurate.cli.wanted import Target, spread
 from clipcurate.datasets.forecast import Forecast, forecast
 from clipcurate.datasets.outcomes import Scored, score
@@ -47,6 +48,7 @@ def plan(
         for name, array in counts.items()
     }
     found = forecast(request, counts, _Scores(frozen, request))
+    warn_of_zeros({name: cut.t for name, cut in found.cuts.items()}, Console(stderr=True))
     if as_json:
         _print_json(found, top, seed)
         return

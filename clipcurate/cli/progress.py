@@ -147,11 +147,23 @@ def _show_dataset(emission: pb.Emission, console: Console) -> None:
     say(console, f"  dataset hash {found.dataset_hash}")
     if cuts:
         say(console, f"  {cuts}, {expected}, kept {found.totals.kept:,}")
+    warn_of_zeros({name: cut["t"] for name, cut in found.cuts.items()}, console)
     if found.repeated_uids:
         note = "kept pairs repeat the uid of another one (same image key and text)"
         say(console, f"  [yellow]{found.repeated_uids:,}[/yellow] {note}")
     if emission.HasField("trained"):
         _show_training(emission.trained, console)
+
+
+def warn_of_zeros(thresholds: Mapping[str, float], console: Console) -> None:
+    """Say which languages a threshold of 0 drops, if any."""
+    if zeros := [name for name, t in thresholds.items() if t == 0]:
+        say(
+            console,
+            f"  [yellow]warning[/yellow]: t is 0 in {_some(zeros)}, so all pairs there are "
+            "dropped: the share asked for lies among entries without texts; --tail-rule positive "
+            "takes the smallest positive count",
+        )
 
 
 def _describe_cuts(cuts: Mapping[str, Mapping[str, Any]]) -> str:

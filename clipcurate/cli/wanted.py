@@ -19,6 +19,12 @@ class Target:
     t: opt.Threshold = None
     size: opt.Size = None
     tail_share: opt.TailShare = None
+    tail_rule: opt.TailRule = "positive"
+
+    @property
+    def given(self) -> list[str]:
+        """Names of what says how much is kept."""
+        return [name for name in ("t", "size", "tail_share") if getattr(self, name) is not None]
 
     def request(self, kind: Kind, semantics: str, **rest: int) -> EmissionRequest:
         """Return the request for a dataset; only a balanced one has this target.
@@ -59,10 +65,9 @@ class Wanted:
     def emissions(self, target: Target) -> list[EmissionRequest]:
         """Return the datasets wanted. Raises InvalidInputError."""
         kinds = _kinds(self.emit)
-        given = [name for name, value in vars(target).items() if value is not None]
-        if "balanced" not in kinds and given:
+        if "balanced" not in kinds and target.given:
             raise InvalidInputError("--t, --size and --tail-share go with --emit balanced")
-        if "balanced" in kinds and len(given) != 1:
+        if "balanced" in kinds and len(target.given) != 1:
             raise InvalidInputError(
                 "a balanced dataset needs exactly one of --t, --size and --tail-share; `--emit "
                 "none` counts first, then `clipcurate plan` compares"

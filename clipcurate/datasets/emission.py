@@ -45,9 +45,9 @@ def resolve_cuts(
     if request.kind != "balanced":
         return {}
     if request.t is not None:
-        return _cuts(thresholds(counts, float(request.t)))
+        return _cuts(thresholds(counts, float(request.t), request.tail_rule))
     if request.tail_share is not None:
-        return _cuts(thresholds_for(counts, request.tail_share))
+        return _cuts(thresholds_for(counts, request.tail_share, request.tail_rule))
     assert request.size is not None
     bins = sum((histogram(task.critical) for task in tasks), np.zeros(1 << 16, np.int64))
     ranked = ((task.critical, task.index.ranks) for task in tasks)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from clipcurate.balancing import SEMANTICS, Semantics
+from clipcurate.balancing import SEMANTICS, TAIL_RULES, Semantics, TailRule
 from clipcurate.errors import InvalidInputError
 
 Kind = Literal["raw", "matched", "balanced"]
@@ -27,6 +27,7 @@ class EmissionRequest:
         round: how often the pool was balanced before.
         part_bytes: bytes of pool rows per part.
         semantics: what an image with several texts yields; raw keeps them all, so only pair.
+        tail_rule: what a tail share makes of a language whose t would be 0.
     """
 
     kind: Kind
@@ -37,6 +38,7 @@ class EmissionRequest:
     round: int = 0
     part_bytes: int = PART_BYTES
     semantics: Semantics = "pair"
+    tail_rule: TailRule = "positive"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -63,6 +65,11 @@ class EmissionRequest:
             raise InvalidInputError(f"size must be at least 1 and below 2**63, not {self.size}")
         if self.tail_share is not None and not 0 < self.tail_share < 1:
             raise InvalidInputError(f"a tail share lies between 0 and 1, not {self.tail_share}")
+        if self.tail_rule not in TAIL_RULES:
+            known = ", ".join(TAIL_RULES)
+            raise InvalidInputError(f"unknown tail rule {self.tail_rule!r}; known: {known}")
+        if self.tail_rule != "positive" and self.kind != "balanced":
+            raise InvalidInputError(f"tail rule {self.tail_rule} goes with a balanced emission")
 
     def _refuse_semantics(self) -> None:
         if self.semantics not in SEMANTICS:
@@ -89,6 +96,11 @@ class EmissionRequest:
                     f"{what} needs metadata of one language, since t differs between languages; "
                     "give t or a tail share, with semantics pair or metaclip2"
                 )
+        if self.tail_rule != "positive" and self.tail_share is None and len(languages) == 1:
+            raise InvalidInputError(
+                f"tail rule {self.tail_rule} goes with a tail share, or with metadata of several "
+                "languages, whose t follows from a tail share"
+            )
 
     def identity(self, run: Mapping[str, Any], snapshot: str) -> dict[str, Any]:
         """Return what the emission's id is the hash of.
@@ -99,6 +111,7 @@ class EmissionRequest:
         """
         t = None if self.t is None else float(self.t).hex()
         target = {"t": t, "size": self.size, "tail_share": self.tail_share}
+        target["tail_rule"] = self.tail_rule if self.tail_rule != "positive" else None
         return {
             "format": FORMAT,
             "run": dict(run),

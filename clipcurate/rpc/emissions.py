@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from clipcurate.balancing import Semantics
+from clipcurate.balancing import Semantics, TailRule
 from clipcurate.datasets.request import EmissionRequest, Kind
 from clipcurate.errors import InvalidInputError
 from clipcurate.rpc.v1 import ledger_pb2 as pb
@@ -24,6 +24,14 @@ _SEMANTICS_NAMES: dict[int, Semantics] = {
     pb.SEMANTICS_UNSPECIFIED: "pair",
     **{number: name for name, number in _SEMANTICS_NUMBERS.items()},
 }
+_TAIL_RULE_NUMBERS: dict[TailRule, pb.TailRule.ValueType] = {
+    "positive": pb.TAIL_RULE_POSITIVE,
+    "literal": pb.TAIL_RULE_LITERAL,
+}
+_TAIL_RULE_NAMES: dict[int, TailRule] = {
+    pb.TAIL_RULE_UNSPECIFIED: "positive",
+    **{number: name for name, number in _TAIL_RULE_NUMBERS.items()},
+}
 Name = TypeVar("Name")
 
 
@@ -35,6 +43,7 @@ def spec_of(request: EmissionRequest) -> pb.EmissionSpec:
         round=request.round,
         part_bytes=request.part_bytes,
         semantics=_SEMANTICS_NUMBERS[request.semantics],
+        tail_rule=_TAIL_RULE_NUMBERS[request.tail_rule],
     )
     for target in ("t", "size", "tail_share"):
         if (value := getattr(request, target)) is not None:
@@ -57,6 +66,7 @@ def request_of(spec: pb.EmissionSpec) -> EmissionRequest:
         seed=spec.seed,
         round=spec.round,
         semantics=_name("semantics", spec.semantics, _SEMANTICS_NAMES),
+        tail_rule=_name("tail rule", spec.tail_rule, _TAIL_RULE_NAMES),
         **chosen,
     )
 

@@ -112,6 +112,29 @@ def test_each_text_meets_the_entries_of_its_codes_language(
         assert checked.returncode == 0, checked.stderr
 
 
+def test_the_literal_tail_rule_drops_whole_languages_and_says_so(
+    command_line: CommandLine, inputs: Path, tmp_path: Path
+) -> None:
+    """The share lies among the entries without texts of zh and th, where p_to_t gives 0."""
+    more = ["--language-map", inputs / "map.json", "--tail-share", 0.001]
+    literal = arguments(inputs, tmp_path, "pool.parquet", *more, "--tail-rule", "literal")
+    done = command_line(*literal)
+    assert done.returncode == 0, done.stderr
+    manifest = manifests.load(done.stdout.strip())
+    assert manifest.identity["target"] == {"tail_share": 0.001, "tail_rule": "literal"}
+    zeros = {name for name, cut in manifest.cuts.items() if cut["t"] == 0}
+    assert zeros == {"zh", "th"}
+    kept = duckdb.sql(f"SELECT metadata_lang FROM '{done.stdout.strip()}/pairs-*.parquet'")
+    assert {name for (name,) in kept.fetchall()} == {"en", "other"}
+    warning = "t is 0 in th, zh, so all pairs there are dropped"
+    assert warning in " ".join(done.stderr.split())
+    planned = command_line("plan", tmp_path, *more[2:], "--tail-rule", "literal")
+    assert warning in " ".join(planned.stderr.split())
+    assert command_line("verify", done.stdout.strip(), "--run", tmp_path).returncode == 0
+    usual = command_line(*arguments(inputs, tmp_path, "pool.parquet", *more))
+    assert all(cut["t"] > 0 for cut in manifests.load(usual.stdout.strip()).cuts.values())
+
+
 def test_languages_told_by_the_texts_and_a_model_of_ones_own(
     command_line: CommandLine, inputs: Path, tmp_path: Path
 ) -> None:

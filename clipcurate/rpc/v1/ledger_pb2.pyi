@@ -203,6 +203,32 @@ SEMANTICS_RECORD: Semantics.ValueType  # 3
 """All matched texts if any coin succeeds (MetaCLIP's balancing.py)."""
 Global___Semantics: _TypeAlias = Semantics  # noqa: Y015
 
+class _TailRule:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TailRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TailRule.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TAIL_RULE_UNSPECIFIED: _TailRule.ValueType  # 0
+    """As TAIL_RULE_POSITIVE."""
+    TAIL_RULE_POSITIVE: _TailRule.ValueType  # 1
+    """Its smallest positive count."""
+    TAIL_RULE_LITERAL: _TailRule.ValueType  # 2
+    """0, which drops all of it (MetaCLIP's p_to_t)."""
+
+class TailRule(_TailRule, metaclass=_TailRuleEnumTypeWrapper):
+    """What a tail share makes of a language whose t would be 0, because the nearest
+    cumulative share lies among its entries without texts.
+    """
+
+TAIL_RULE_UNSPECIFIED: TailRule.ValueType  # 0
+"""As TAIL_RULE_POSITIVE."""
+TAIL_RULE_POSITIVE: TailRule.ValueType  # 1
+"""Its smallest positive count."""
+TAIL_RULE_LITERAL: TailRule.ValueType  # 2
+"""0, which drops all of it (MetaCLIP's p_to_t)."""
+Global___TailRule: _TypeAlias = TailRule  # noqa: Y015
+
 class _Stability:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -394,6 +420,7 @@ class EmissionSpec(_message.Message):
     PART_BYTES_FIELD_NUMBER: _builtins.int
     TRAIN_FIELD_NUMBER: _builtins.int
     SEMANTICS_FIELD_NUMBER: _builtins.int
+    TAIL_RULE_FIELD_NUMBER: _builtins.int
     kind: Global___EmissionKind.ValueType
     """Which pairs."""
     t: _builtins.float
@@ -410,6 +437,8 @@ class EmissionSpec(_message.Message):
     """Upper bound of a part's size in bytes; 0 for the default."""
     semantics: Global___Semantics.ValueType
     """What an image with several texts yields."""
+    tail_rule: Global___TailRule.ValueType
+    """What a tail share makes of a language whose t would be 0."""
     @_builtins.property
     def train(self) -> Global___TrainSpec:
         """Training that follows. No part of the identity."""
@@ -426,10 +455,11 @@ class EmissionSpec(_message.Message):
         part_bytes: _builtins.int = ...,
         train: Global___TrainSpec | None = ...,
         semantics: Global___Semantics.ValueType = ...,
+        tail_rule: Global___TailRule.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["size", b"size", "t", b"t", "tail_share", b"tail_share", "target", b"target", "train", b"train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "part_bytes", b"part_bytes", "round", b"round", "seed", b"seed", "semantics", b"semantics", "size", b"size", "t", b"t", "tail_share", b"tail_share", "target", b"target", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "part_bytes", b"part_bytes", "round", b"round", "seed", b"seed", "semantics", b"semantics", "size", b"size", "t", b"t", "tail_rule", b"tail_rule", "tail_share", b"tail_share", "target", b"target", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["t", "size", "tail_share"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015

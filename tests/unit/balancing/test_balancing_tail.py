@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipcurate.balancing import tail_share_of, threshold_for, thresholds, thresholds_for
+from clipcurate.balancing import (
+    TAIL_RULES,
+    TailRule,
+    tail_share_of,
+    threshold_for,
+    thresholds,
+    thresholds_for,
+)
 from clipcurate.errors import InvalidInputError
 
 COUNTS = st.lists(st.integers(0, 1000), min_size=1, max_size=12).filter(any)
@@ -40,6 +47,31 @@ def test_a_tie_goes_to_the_lower_count() -> None:
 def test_share_by_brute_force(counts: list[int], t: float) -> None:
     expected = sum(c for c in counts if c < t) / sum(counts)
     assert tail_share_of(np.array(counts), t) == expected
+
+
+def p_to_t(entry_counts: np.ndarray, p: float) -> int:
+    """MetaCLIP's, line by line."""
+    counts = np.sort(entry_counts)
+    portion = np.cumsum(counts) / counts.sum()
+    return int(counts[(np.abs(portion - p)).argmin()])
+
+
+def test_the_literal_rule_gives_zero_where_the_reference_does() -> None:
+    counts = np.array([0, 0, 0, 50, 1000])
+    assert p_to_t(counts, 0.01) == threshold_for(counts, 0.01, "literal") == 0
+    assert threshold_for(counts, 0.06, "literal") == 50
+    both = {"en": counts[3:], "th": counts}
+    assert thresholds(both, 40.0, "literal") == {"en": 40.0, "th": 0.0}  # a share of 0
+    assert thresholds(both, 40.0) == {"en": 40.0, "th": 50.0}
+    assert thresholds_for(both, 0.01, "literal") == {"en": 50.0, "th": 0.0}
+
+
+@given(COUNTS, st.floats(0.001, 0.999))
+def test_the_literal_rule_is_the_reference(counts: list[int], share: float) -> None:
+    array = np.array(counts)
+    expected = p_to_t(array, share)
+    assert threshold_for(array, share, "literal") == expected
+    assert threshold_for(array, share) == (expected or min(filter(None, counts)))
 
 
 @given(COUNTS, st.floats(0.001, 0.999))
@@ -84,15 +116,19 @@ def test_english_keeps_t_and_gives_its_share_to_the_others() -> None:
     assert threshold_for(LANGUAGES["th"], tail_share_of(ENGLISH, 4.5)) == 100.0
 
 
-@given(st.lists(COUNTS, min_size=2, max_size=3), st.tuples(*[st.floats(0.001, 2000)] * 2))
+@given(
+    st.lists(COUNTS, min_size=2, max_size=3),
+    st.tuples(*[st.floats(0.001, 2000)] * 2),
+    st.sampled_from(TAIL_RULES),
+)
 def test_a_smaller_t_is_smaller_in_every_language(
-    lists: list[list[int]], t: tuple[float, float]
+    lists: list[list[int]], t: tuple[float, float], rule: TailRule
 ) -> None:
     """So that datasets are nested in t, whatever their languages."""
     counts = {
         name: np.array(values) for name, values in zip(("en", "th", "zh"), lists, strict=False)
     }
-    small, large = (thresholds(counts, value) for value in sorted(t))
+    small, large = (thresholds(counts, value, rule) for value in sorted(t))
     assert all(small[name] <= large[name] for name in counts)
 
 

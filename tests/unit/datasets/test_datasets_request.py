@@ -36,6 +36,8 @@ BALANCED = EmissionRequest("balanced", t=4.0, seed=7)
         ({"kind": "raw", "round": 1 << 32}, "round 4294967296"),
         ({"kind": "raw", "part_bytes": -1}, "part_bytes -1"),
         ({"kind": "raw", "part_bytes": 0}, "part_bytes must be at least 1"),
+        ({"kind": "balanced", "t": 1.0, "tail_rule": "zero"}, "known: positive, literal"),
+        ({"kind": "matched", "tail_rule": "literal"}, "goes with a balanced emission"),
         ({"kind": "matched", "semantics": "text"}, "known: pair, metaclip2, record"),
         ({"kind": "raw", "semantics": "metaclip2"}, "keeps every readable pair"),
         ({"kind": "raw", "semantics": "record"}, "keeps every readable pair"),
@@ -61,6 +63,7 @@ def test_identity_is_json_and_tells_requests_apart() -> None:
         replace(BALANCED, semantics="record"),
         EmissionRequest("balanced", size=4),
         EmissionRequest("balanced", tail_share=0.5),
+        EmissionRequest("balanced", tail_share=0.5, tail_rule="literal"),
     ]
     ids = {hash_json(request.identity(run, "s")) for request in requests}
     ids |= {hash_json(RAW.identity(run, "t")), hash_json(RAW.identity({**run, "id": "q"}, "s"))}
@@ -80,3 +83,11 @@ def test_what_needs_one_language() -> None:
             request.require_possible(["en", "zh"])
     for request in (RAW, MATCHED, BALANCED, replace(BALANCED, semantics="metaclip2")):
         request.require_possible(["en", "zh"])
+
+
+def test_a_tail_rule_needs_a_tail_share() -> None:
+    literal = replace(BALANCED, tail_rule="literal")
+    literal.require_possible(["en", "zh"])
+    replace(literal, t=None, tail_share=0.1).require_possible(["all"])
+    with pytest.raises(InvalidInputError, match="literal goes with a tail share, or with metadata"):
+        literal.require_possible(["all"])

@@ -14,6 +14,7 @@ REQUESTS = [
     EmissionRequest("balanced", t=0.1 + 0.2, seed=2**64 - 1),
     EmissionRequest("balanced", size=2**53 + 1),
     EmissionRequest("balanced", tail_share=0.06),
+    EmissionRequest("balanced", tail_share=0.06, tail_rule="literal"),
     *[EmissionRequest("balanced", t=3.0, semantics=name) for name in get_args(Semantics)],
 ]
 
@@ -28,6 +29,8 @@ def test_every_number_has_a_name() -> None:
     assert {0, *KIND_NUMBERS.values()} == set(pb.EmissionKind.values())
     for number in pb.Semantics.values():
         request_of(pb.EmissionSpec(kind=pb.EMISSION_KIND_MATCHED, semantics=number))
+    for number in pb.TailRule.values():
+        request_of(pb.EmissionSpec(kind=pb.EMISSION_KIND_BALANCED, t=1.0, tail_rule=number))
 
 
 def test_what_is_left_out_is_the_default() -> None:
@@ -40,6 +43,7 @@ def test_what_is_left_out_is_the_default() -> None:
         (pb.EmissionSpec(), "kind is 0, which this service does not know"),
         (pb.EmissionSpec(kind=99), r"kind is 99.*known: 1 \(raw\), 2 \(matched\), 3 \(balanced\)"),
         (pb.EmissionSpec(kind=2, semantics=77), "semantics is 77.*client of the same version"),
+        (pb.EmissionSpec(kind=2, tail_rule=9), r"tail rule is 9.*1 \(positive\), 2 \(literal\)"),
         (pb.EmissionSpec(kind=3), "exactly one of t, size and tail share"),
     ],
 )
