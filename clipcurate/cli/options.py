@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from clipcurate import metadata, storage
+from clipcurate.balancing.stability import StabilityRule
 from clipcurate.cli.languages import LanguageRequest
 from clipcurate.cli.submission import RunRequest, TrainRequest
 from clipcurate.errors import InvalidInputError
@@ -93,6 +94,11 @@ OrderSeed = Annotated[
 PartBytes = Annotated[
     int, typer.Option("--part-bytes", help="Pool bytes per part of a dataset; 0: 256 MiB.")
 ]
+Epsilon = Annotated[
+    float, typer.Option("--epsilon", help="Counts are converged when drift is below this …")
+]
+StableWindows = Annotated[int, typer.Option("--windows", help="… for so many windows in a row, …")]
+WindowShare = Annotated[float, typer.Option("--window", help="… each of this share of the tasks.")]
 TextColumn = Annotated[
     list[str] | None,
     typer.Option("--text-column", help="Default: text, caption …; repeatable, for several texts."),
@@ -151,7 +157,7 @@ def run_request(
     output: str,
     identify_languages: str = "",
     language_map: str = "",
-    **rest: str | int,
+    **rest: str | int | StabilityRule,
 ) -> RunRequest:
     """Turn options into the run wanted. Raises MetadataError, NotFoundError, InvalidInputError."""
     codes = load_language_map(language_map) if language_map else {}

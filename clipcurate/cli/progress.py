@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from google.protobuf import json_format
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -44,6 +45,7 @@ def follow(updates: Iterable[pb.Run], console: Console) -> pb.Run:
     run = pb.Run()
     with Progress(*columns, console=console) as bars:
         known: dict[tuple[int, str], TaskID] = {}
+        stable: list[TaskID] = []
         for run in updates:
             names = {emission.key: KIND_NAMES[emission.spec.kind] for emission in run.emissions}
             for stage in run.stages:
@@ -52,7 +54,36 @@ def follow(updates: Iterable[pb.Run], console: Console) -> pb.Run:
                     known[key] = bars.add_task(_title(stage, names), total=None, note="")
                 done = stage.done + stage.quarantined
                 bars.update(known[key], total=stage.total, completed=done, note=_note(stage))
+                if stage.stage == pb.STAGE_MATCH:
+                    stable = stable or [bars.add_task("stable counts", total=None, note="")]
+                    bars.update(stable[0], **_stability(run))
     return run
+
+
+def follow_as_json(updates: Iterable[pb.Run]) -> pb.Run:
+    """Print a JSON object per update, until the updates end; return the last one."""
+    run = pb.Run()
+    for run in updates:
+        value = json_format.MessageToDict(
+            run, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        print(json.dumps(value, ensure_ascii=False), flush=True)
+    return run
+
+
+def _stability(run: pb.Run) -> dict[str, Any]:
+    """Return the state of the bar that shows how many windows were stable in a row."""
+    found, below = run.stability_progress, run.stability_progress.windows_below
+    if run.stability == pb.STABILITY_COMPLETE:
+        return {"total": 1, "completed": 1, "note": f"complete: {found.pairs_seen:,} pairs"}
+    about = "about " if found.announced_estimated else ""
+    notes = [f"{found.pairs_seen:,} of {about}{found.pairs_announced:,} pairs seen"]
+    if found.drifts:
+        notes.append(f"drift {found.drifts[-1]:.2g} (epsilon {found.epsilon:g})")
+    if run.stability == pb.STABILITY_CONVERGED:
+        notes.insert(0, "converged")
+    wanted = found.windows_wanted
+    return {"total": wanted, "completed": min(below, wanted), "note": ", ".join(notes)}
 
 
 def _title(stage: pb.StageProgress, names: Mapping[str, str]) -> str:

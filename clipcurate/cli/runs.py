@@ -10,7 +10,7 @@ from rich.table import Table
 
 from clipcurate.cli import options as opt
 from clipcurate.cli.local import StackOptions, local_stack, state_held
-from clipcurate.cli.progress import follow, say, show_outcome, show_problems
+from clipcurate.cli.progress import follow, follow_as_json, say, show_outcome, show_problems
 from clipcurate.cli.submission import prepare
 from clipcurate.cli.wanted import Target, Wanted, spread
 from clipcurate.rpc.clients import LedgerClient
@@ -97,11 +97,19 @@ def list_runs(server: opt.Server = opt.DEFAULT_SERVER) -> None:
     Console().print(table)
 
 
-def watch(run_id: RunId, server: opt.Server = opt.DEFAULT_SERVER) -> None:
+def watch(
+    run_id: RunId,
+    server: opt.Server = opt.DEFAULT_SERVER,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the run as a JSON line at every update.")
+    ] = False,
+) -> None:
     """Show a run's progress until it has ended; exit status 0 if it is done."""
     with LedgerClient(server, SecuritySettings()) as ledger:
-        run = follow(ledger.watch_run(full_id(ledger, run_id)), console)
-    show_outcome(run, console)
+        updates = ledger.watch_run(full_id(ledger, run_id))
+        run = follow_as_json(updates) if as_json else follow(updates, console)
+    if not as_json:
+        show_outcome(run, console)
     raise typer.Exit(run.state != pb.RUN_STATE_DONE)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from google.protobuf import json_format
 
 from clipcurate import storage
+from clipcurate.balancing.stability import StabilityRule
 from clipcurate.cli.languages import LanguageRequest, plan_languages
 from clipcurate.datasets.dedup import parse_kind
 from clipcurate.datasets.request import EmissionRequest
@@ -45,6 +46,7 @@ class RunRequest:
         order_seed: keys the order in which tasks are handed out.
         languages: how texts find their metadata language.
         dedup: drop pairs that repeat an earlier one's uid or url; empty to keep them.
+        stability: when the counts are converged.
     """
 
     pool: Sequence[str]
@@ -57,6 +59,7 @@ class RunRequest:
     order_seed: int = 0
     languages: LanguageRequest = field(default_factory=LanguageRequest)
     dedup: str = ""
+    stability: StabilityRule = field(default_factory=StabilityRule)
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,15 @@ def prepare(
         engine=request.engine,
         order_seed=request.order_seed,
         dedup_partitions=plan.dedup.partitions if plan.dedup else 0,
+        stability=_stability_spec(request.stability),
+        planned_rows=sum(map(plan.planned_rows, range(len(plan.tasks)))),
+        rows_estimated=plan.rows_estimated,
     )
     return Submission(run_id, spec, tuple(emission_spec(e, training) for e in emissions))
+
+
+def _stability_spec(rule: StabilityRule) -> pb.StabilitySpec:
+    return pb.StabilitySpec(epsilon=rule.epsilon, windows=rule.windows, window_share=rule.share)
 
 
 def _publish_metadata(language: str, request: RunRequest, folder: str) -> pb.MetadataRef:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
+from clipcurate.balancing.stability import StabilityRule
 from clipcurate.cli import options as opt
 from clipcurate.cli.submission import RunRequest, TrainRequest
 from clipcurate.datasets.request import EmissionRequest, Kind
@@ -60,6 +61,9 @@ class Wanted:
     eval_url: opt.EvalUrl = ""
     task_rows: opt.TaskRows = 1_000_000
     order_seed: opt.OrderSeed = 0
+    epsilon: opt.Epsilon = StabilityRule.epsilon
+    windows: opt.StableWindows = StabilityRule.windows
+    window: opt.WindowShare = StabilityRule.share
     part_bytes: opt.PartBytes = 0
 
     def emissions(self, target: Target) -> list[EmissionRequest]:
@@ -107,6 +111,7 @@ class Wanted:
             task_rows=self.task_rows,
             order_seed=self.order_seed,
             dedup=self.dedup,
+            stability=StabilityRule(self.epsilon, self.windows, self.window),
         )
 
 

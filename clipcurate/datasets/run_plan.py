@@ -10,7 +10,7 @@ from clipcurate.datasets.dedup import By, Dedup
 from clipcurate.hashing import canonical_json, hash_json
 from clipcurate.languages import LanguageChoice
 from clipcurate.pools import Columns, Shard, Slice, Task, find_shards, plan_tasks
-from clipcurate.pools.plan import estimated_rows
+from clipcurate.pools.plan import estimated_rows, planned_rows
 from clipcurate.storage import read_object
 
 FORMAT = 1
@@ -72,6 +72,15 @@ class RunPlan:
     def has_images(self) -> bool:
         """Whether any shard brings image bytes."""
         return any(shard.format == "webdataset" for shard in self.shards)
+
+    def planned_rows(self, index: int) -> int:
+        """Return a task's rows, as far as they are known; else estimated from the file's size."""
+        return planned_rows(self.shards, self.tasks[index])
+
+    @property
+    def rows_estimated(self) -> bool:
+        """Whether the rows of any shard are not known before it is read."""
+        return any(shard.known_rows() is None for shard in self.shards)
 
     def describe_task(self, index: int) -> list[dict[str, Any]]:
         """Name a task's inputs for people and for identities."""

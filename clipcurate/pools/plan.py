@@ -54,6 +54,17 @@ def estimated_rows(shard: Shard) -> int:
     return max(1, shard.size * ratio // TEXT_ROW_BYTES)
 
 
+def planned_rows(shards: Sequence[Shard], task: Task) -> int:
+    """Return the rows of a task, as far as they are known; else estimated."""
+    return sum(_rows(shards[part.shard], part) for part in task.slices)
+
+
+def _rows(shard: Shard, part: Slice) -> int:
+    if not part.num_groups or shard.groups is None:
+        return estimated_rows(shard)
+    return sum(shard.groups[part.first_group : part.first_group + part.num_groups])
+
+
 def _tasks(shards: Sequence[Shard], task_rows: int) -> Iterator[Task]:
     small: list[Slice] = []
     rows = 0

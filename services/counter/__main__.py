@@ -15,6 +15,7 @@ from services.counter.ledger import Ledger
 from services.counter.metrics import RunCollector
 from services.counter.service import CounterService, LedgerService
 from services.counter.settings import CounterSettings
+from services.counter.stability import Stability
 from services.counter.store import Store, translate
 
 log = logging.getLogger("services.counter")
@@ -28,7 +29,8 @@ def main() -> None:
     store = Store(settings.redis_url)
     ledger = Ledger(store, settings)
     with Server(settings, SERVICES, translate) as server:
-        counter = CounterService(ledger, CountStore(store))
+        counts = CountStore(store)
+        counter = CounterService(ledger, counts, Stability(store, ledger, counts))
         counter_pb2_grpc.add_CounterServicer_to_server(counter, server.grpc)
         ledger_pb2_grpc.add_LedgerServicer_to_server(
             LedgerService(ledger, server.stopping, settings.threads), server.grpc

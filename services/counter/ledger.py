@@ -233,4 +233,5 @@ class Ledger(RunReader):
 
 def _totals(result: pb.MatchResult) -> dict[str, int]:
     unmatched = {UNMATCHED + name: pairs for name, pairs in result.unmatched_by_language.items()}
-    return {"pairs": result.pairs, "hits": sum(result.hits.values()), **unmatched}
+    sums = {"pairs": result.pairs, "hits": sum(result.hits.values())}
+    return sums | {"planned_rows": result.planned_rows} | unmatched

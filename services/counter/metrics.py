@@ -13,11 +13,17 @@ from services.counter.ledger import Ledger
 
 log = logging.getLogger(__name__)
 
+_STABILITY = {
+    "drift_ratio": "Largest share of pairs whose fates changed in the last window",
+    "windows_below_epsilon": "Windows in a row whose drift was below epsilon",
+    "pairs_announced": "Pairs of the whole pool, as announced or estimated",
+    "converged": "1 where the counts are converged or complete",
+}
 _STATES = ("ready", "leased", "done", "blocked", "quarantined")
 
 
 class RunCollector(Collector):
-    """Tasks by stage and state, pairs and hits of every run that is not done."""
+    """Tasks by stage and state, pairs, hits and stability of every run that is not done."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -34,25 +40,38 @@ class RunCollector(Collector):
         pairs = GaugeMetricFamily("clipcurate_pairs", "Pairs read", labels=["run"])
         hits = GaugeMetricFamily("clipcurate_hits", "Hits counted", labels=["run"])
         up = GaugeMetricFamily("clipcurate_redis_up", "Whether Redis answers")
+        stability = {
+            name: GaugeMetricFamily(f"clipcurate_run_{name}", about, labels=["run"])
+            for name, about in _STABILITY.items()
+        }
         try:
-            self._fill(tasks, pairs, hits)
+            for run in self._runs():
+                pairs.add_metric([run.run_id], run.pairs)
+                hits.add_metric([run.run_id], run.hits)
+                for (stage, state), number in _by_stage(run).items():
+                    tasks.add_metric([run.run_id, stage, state], number)
+                for name, value in _stability(run).items():
+                    stability[name].add_metric([run.run_id], value)
             up.add_metric([], 1)
         except redis.RedisError as error:
             log.warning("no figures of runs: %s", error)
             up.add_metric([], 0)
-        yield from (up, tasks, pairs, hits)
+        yield from (up, tasks, pairs, hits, *stability.values())
 
-    def _fill(
-        self, tasks: GaugeMetricFamily, pairs: GaugeMetricFamily, hits: GaugeMetricFamily
-    ) -> None:
-        for run_id in self._ledger.run_ids():
-            run = self._ledger.run(run_id)
-            if run.state == pb.RUN_STATE_DONE:
-                continue
-            pairs.add_metric([run_id], run.pairs)
-            hits.add_metric([run_id], run.hits)
-            for (stage, state), number in _by_stage(run).items():
-                tasks.add_metric([run_id, stage, state], number)
+    def _runs(self) -> Iterator[pb.Run]:
+        runs = (self._ledger.run(run_id) for run_id in self._ledger.run_ids())
+        return (run for run in runs if run.state != pb.RUN_STATE_DONE)
+
+
+def _stability(run: pb.Run) -> dict[str, float]:
+    """Return the figures of a run's stability; no drift before the second window has ended."""
+    found = run.stability_progress
+    figures: dict[str, float] = {
+        "windows_below_epsilon": found.windows_below,
+        "pairs_announced": found.pairs_announced,
+        "converged": run.stability in (pb.STABILITY_CONVERGED, pb.STABILITY_COMPLETE),
+    }
+    return figures | ({"drift_ratio": found.drifts[-1]} if found.drifts else {})
 
 
 def _by_stage(run: pb.Run) -> dict[tuple[str, str], int]:

@@ -16,6 +16,7 @@ from services.counter.stages import (
     stability,
 )
 from services.counter.store import ACTIVE_RUNS, RUNS, Store, run_prefix
+from services.counter.windows import WindowStore, rule_of, stability_progress
 
 LIST_CHUNK = 1000
 PROBLEMS_SHOWN = 100
@@ -29,6 +30,7 @@ class RunReader:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._redis = store.redis
+        self._windows = WindowStore(store)
 
     def run_ids(self) -> list[str]:
         """Return all runs that Redis still holds, oldest first."""
@@ -102,12 +104,13 @@ class RunReader:
         prefix = run_prefix(run_id)
         spec, emissions, tallies = self.spec(run_id), self.emissions(run_id), self.tallies(run_id)
         created = self._redis.hget(prefix + "run", "created")
-        totals = {k.decode(): int(v) for k, v in self._redis.hgetall(prefix + "totals").items()}
+        totals, window = self.totals(run_id), self._windows.state(run_id)
         return pb.Run(
             run_id=run_id,
             spec=spec,
             state=self._state(run_id, spec, emissions, tallies),
-            stability=stability(tallies),
+            stability=stability(tallies, converged=window.windows.converged(rule_of(spec))),
+            stability_progress=stability_progress(spec, totals, window),
             pairs=totals.get("pairs", 0),
             hits=totals.get("hits", 0),
             stages=[self._progress(run_id, key, tally) for key, tally in tallies.items()],
@@ -120,6 +123,11 @@ class RunReader:
                 if name.startswith(UNMATCHED)
             },
         )
+
+    def totals(self, run_id: str) -> dict[str, int]:
+        """Return what the results of a run's match tasks add up to, by name."""
+        found = self._redis.hgetall(run_prefix(run_id) + "totals")
+        return {name.decode(): int(value) for name, value in found.items()}
 
     def emission(self, run_id: str, key: str, spec: pb.EmissionSpec) -> pb.Emission:
         """Return an emission with the results that it has so far."""

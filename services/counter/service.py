@@ -18,6 +18,7 @@ from clipcurate.rpc.v1 import (
 from services.counter.committing import GroupCommit
 from services.counter.counts import CountStore, Sparse
 from services.counter.ledger import Ledger
+from services.counter.stability import Stability
 from services.counter.stages import StageKey, is_finished
 
 WATCH_SECONDS = 1.0
@@ -145,9 +146,10 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
 class CounterService(counter_pb2_grpc.CounterServicer):
     """Counter of `counter.proto`."""
 
-    def __init__(self, ledger: Ledger, counts: CountStore) -> None:
+    def __init__(self, ledger: Ledger, counts: CountStore, stability: Stability) -> None:
         self._ledger = ledger
         self._counts = counts
+        self._stability = stability
         self._commits = GroupCommit(counts)
 
     def CountTask(
@@ -163,6 +165,7 @@ class CounterService(counter_pb2_grpc.CounterServicer):
         sizes = self._sizes(run_id)
         repeated = self._commits.add(run_id, sizes, header.lease.task.index, adds)
         self._ledger.complete(header.lease, ledger_pb2.TaskResult(match=header.result))
+        self._stability.observe(run_id)
         return counter_pb2.CountTaskResponse(repeated_adds=repeated)
 
     def GetCounts(

@@ -151,10 +151,11 @@ def run_state(
     return pb.RUN_STATE_ACTIVE
 
 
-def stability(tallies: Mapping[StageKey, StageTally]) -> pb.Stability.ValueType:
-    """Say whether the counts may be frozen."""
-    complete = is_finished(tallies, StageKey(pb.STAGE_MATCH))
-    return pb.STABILITY_COMPLETE if complete else pb.STABILITY_COUNTING
+def stability(tallies: Mapping[StageKey, StageTally], *, converged: bool) -> pb.Stability.ValueType:
+    """Say how stable the counts are, given whether drift has been small for long enough."""
+    if is_finished(tallies, StageKey(pb.STAGE_MATCH)):
+        return pb.STABILITY_COMPLETE
+    return pb.STABILITY_CONVERGED if converged else pb.STABILITY_COUNTING
 
 
 def hand_out_scores(total: int, seed: int) -> list[float]:

@@ -61,6 +61,7 @@ class Store:
         """All scripts by name; the ledger's begin with the common part."""
         common = (_SCRIPTS / "common.lua").read_text()
         names = ["open_stage", "claim", "renew", "complete", "fail", "release", "resolve"]
+        names.append("close_window")
         found = {name: common + (_SCRIPTS / f"{name}.lua").read_text() for name in names}
         found["replace"] = (_SCRIPTS / "replace.lua").read_text()
         return {name: self.redis.register_script(text) for name, text in found.items()}

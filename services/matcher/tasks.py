@@ -46,6 +46,7 @@ class MatcherTasks:
         stored = publish_bytes(index.to_bytes(), folder, stem, SUFFIX)
         result = summarize(index)
         result.index.CopyFrom(reference(folder, stored))
+        result.planned_rows = plan.planned_rows(assignment.task.index)
         counts = index.sparse_counts()
         retry_unavailable(
             lambda: self._counter.count_task(assignment.lease, result, counts), assignment

@@ -169,6 +169,11 @@ def test_runs_watch_cancel_and_retry(
     listed = command_line("runs", *server)
     assert run.run_id in listed.stdout
     assert command_line("watch", run.run_id[:6], *server).returncode == 0
+    watched = command_line("watch", run.run_id[:6], "--json", *server)
+    last = json.loads(watched.stdout.splitlines()[-1])
+    assert (last["state"], last["stability"]) == ("RUN_STATE_DONE", "STABILITY_COMPLETE")
+    seen = last["stability_progress"]
+    assert seen["pairs_seen"] == seen["pairs_announced"] == str(run.pairs)
     assert "cancelled" in command_line("cancel", run.run_id[:6], *server).stderr
     assert command_line("watch", run.run_id, *server).returncode == 1
     assert "done" in command_line("retry", run.run_id, *server).stderr

@@ -240,6 +240,8 @@ class _StabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stability.V
     """Tasks are still being counted."""
     STABILITY_COMPLETE: _Stability.ValueType  # 2
     """Every task is counted or quarantined: the counts are exact."""
+    STABILITY_CONVERGED: _Stability.ValueType  # 3
+    """Drift was below epsilon for as many windows in a row as the run asks for."""
 
 class Stability(_Stability, metaclass=_StabilityEnumTypeWrapper):
     """Whether counts may be frozen."""
@@ -249,6 +251,8 @@ STABILITY_COUNTING: Stability.ValueType  # 1
 """Tasks are still being counted."""
 STABILITY_COMPLETE: Stability.ValueType  # 2
 """Every task is counted or quarantined: the counts are exact."""
+STABILITY_CONVERGED: Stability.ValueType  # 3
+"""Drift was below epsilon for as many windows in a row as the run asks for."""
 Global___Stability: _TypeAlias = Stability  # noqa: Y015
 
 class _FailureKind:
@@ -348,6 +352,36 @@ class MetadataRef(_message.Message):
 Global___MetadataRef: _TypeAlias = MetadataRef  # noqa: Y015
 
 @_typing.final
+class StabilitySpec(_message.Message):
+    """When a run's counts are converged. No part of the identity."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPSILON_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    WINDOW_SHARE_FIELD_NUMBER: _builtins.int
+    epsilon: _builtins.float
+    """Drift of a window below this counts as none; 0 for the default."""
+    windows: _builtins.int
+    """How many windows in a row; 0 for the default."""
+    window_share: _builtins.float
+    """Share of the match tasks that make a window; 0 for the default."""
+    def __init__(
+        self,
+        *,
+        epsilon: _builtins.float = ...,
+        windows: _builtins.int = ...,
+        window_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epsilon", b"epsilon", "window_share", b"window_share", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StabilitySpec: _TypeAlias = StabilitySpec  # noqa: Y015
+
+@_typing.final
 class RunSpec(_message.Message):
     """What determines a run's counts, and where it lives."""
 
@@ -361,6 +395,9 @@ class RunSpec(_message.Message):
     ENGINE_FIELD_NUMBER: _builtins.int
     ORDER_SEED_FIELD_NUMBER: _builtins.int
     DEDUP_PARTITIONS_FIELD_NUMBER: _builtins.int
+    STABILITY_FIELD_NUMBER: _builtins.int
+    PLANNED_ROWS_FIELD_NUMBER: _builtins.int
+    ROWS_ESTIMATED_FIELD_NUMBER: _builtins.int
     output_url: _builtins.str
     """Folder (fsspec URL) of everything the run writes."""
     num_tasks: _builtins.int
@@ -377,6 +414,10 @@ class RunSpec(_message.Message):
     """Number of partitions of the ids by which duplicates are found; 0 in a run
     that keeps them. By what they are found is in the plan.
     """
+    planned_rows: _builtins.int
+    """Rows of all match tasks by the plan."""
+    rows_estimated: _builtins.bool
+    """Whether rows of some shard are an estimate from its size."""
     @_builtins.property
     def plan(self) -> Global___ObjectRef:
         """The stored plan: shards, pins, columns, tasks."""
@@ -384,6 +425,10 @@ class RunSpec(_message.Message):
     @_builtins.property
     def metadata(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataRef]:
         """Metadata, one per language, sorted by language."""
+
+    @_builtins.property
+    def stability(self) -> Global___StabilitySpec:
+        """When its counts are converged."""
 
     def __init__(
         self,
@@ -396,10 +441,13 @@ class RunSpec(_message.Message):
         engine: _builtins.str = ...,
         order_seed: _builtins.int = ...,
         dedup_partitions: _builtins.int = ...,
+        stability: Global___StabilitySpec | None = ...,
+        planned_rows: _builtins.int = ...,
+        rows_estimated: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "stability", b"stability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dedup_partitions", b"dedup_partitions", "engine", b"engine", "metadata", b"metadata", "num_tasks", b"num_tasks", "order_seed", b"order_seed", "output_url", b"output_url", "plan", b"plan", "rule", b"rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dedup_partitions", b"dedup_partitions", "engine", b"engine", "metadata", b"metadata", "num_tasks", b"num_tasks", "order_seed", b"order_seed", "output_url", b"output_url", "plan", b"plan", "planned_rows", b"planned_rows", "rows_estimated", b"rows_estimated", "rule", b"rule", "stability", b"stability"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -707,6 +755,7 @@ class MatchResult(_message.Message):
     UNMATCHED_FIELD_NUMBER: _builtins.int
     UNMATCHED_BY_LANGUAGE_FIELD_NUMBER: _builtins.int
     DUPLICATE_FIELD_NUMBER: _builtins.int
+    PLANNED_ROWS_FIELD_NUMBER: _builtins.int
     pairs: _builtins.int
     """Pairs read."""
     matched: _builtins.int
@@ -715,6 +764,8 @@ class MatchResult(_message.Message):
     """Unmatched pairs."""
     duplicate: _builtins.int
     """Pairs dropped because an earlier one stands for them."""
+    planned_rows: _builtins.int
+    """Its rows by the plan."""
     @_builtins.property
     def index(self) -> Global___ObjectRef:
         """The match index."""
@@ -742,10 +793,11 @@ class MatchResult(_message.Message):
         unmatched: _builtins.int = ...,
         unmatched_by_language: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         duplicate: _builtins.int = ...,
+        planned_rows: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate", b"duplicate", "hits", b"hits", "index", b"index", "matched", b"matched", "pairs", b"pairs", "rejected", b"rejected", "unmatched", b"unmatched", "unmatched_by_language", b"unmatched_by_language"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate", b"duplicate", "hits", b"hits", "index", b"index", "matched", b"matched", "pairs", b"pairs", "planned_rows", b"planned_rows", "rejected", b"rejected", "unmatched", b"unmatched", "unmatched_by_language", b"unmatched_by_language"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1192,6 +1244,64 @@ class Emission(_message.Message):
 Global___Emission: _TypeAlias = Emission  # noqa: Y015
 
 @_typing.final
+class StabilityProgress(_message.Message):
+    """How far a run's counts are from those of the announced pool."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAIRS_SEEN_FIELD_NUMBER: _builtins.int
+    PAIRS_ANNOUNCED_FIELD_NUMBER: _builtins.int
+    ANNOUNCED_ESTIMATED_FIELD_NUMBER: _builtins.int
+    WINDOW_TASKS_FIELD_NUMBER: _builtins.int
+    DRIFTS_FIELD_NUMBER: _builtins.int
+    WINDOWS_BELOW_FIELD_NUMBER: _builtins.int
+    EPSILON_FIELD_NUMBER: _builtins.int
+    WINDOWS_WANTED_FIELD_NUMBER: _builtins.int
+    pairs_seen: _builtins.int
+    """Pairs of counted tasks."""
+    pairs_announced: _builtins.int
+    """Pairs of the whole pool: those seen, times rows planned in all over rows
+    planned of the counted tasks.
+    """
+    announced_estimated: _builtins.bool
+    """Whether the rows planned are an estimate from the files' sizes."""
+    window_tasks: _builtins.int
+    """Match tasks that make a window."""
+    windows_below: _builtins.int
+    """How many windows in a row were below epsilon, up to the last."""
+    epsilon: _builtins.float
+    """The run's epsilon."""
+    windows_wanted: _builtins.int
+    """How many windows in a row make the counts converged."""
+    @_builtins.property
+    def drifts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Drift of the last windows (at most 10), oldest first: an upper bound on
+        the expected share of pairs seen whose fates changed since the window
+        before, at the t of the run's balanced emissions; where there is none with
+        t or tail share, at any t.
+        """
+
+    def __init__(
+        self,
+        *,
+        pairs_seen: _builtins.int = ...,
+        pairs_announced: _builtins.int = ...,
+        announced_estimated: _builtins.bool = ...,
+        window_tasks: _builtins.int = ...,
+        drifts: _abc.Iterable[_builtins.float] | None = ...,
+        windows_below: _builtins.int = ...,
+        epsilon: _builtins.float = ...,
+        windows_wanted: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["announced_estimated", b"announced_estimated", "drifts", b"drifts", "epsilon", b"epsilon", "pairs_announced", b"pairs_announced", "pairs_seen", b"pairs_seen", "window_tasks", b"window_tasks", "windows_below", b"windows_below", "windows_wanted", b"windows_wanted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StabilityProgress: _TypeAlias = StabilityProgress  # noqa: Y015
+
+@_typing.final
 class Run(_message.Message):
     """A run and where it stands."""
 
@@ -1228,6 +1338,7 @@ class Run(_message.Message):
     PROBLEMS_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UNMATCHED_BY_LANGUAGE_FIELD_NUMBER: _builtins.int
+    STABILITY_PROGRESS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Hash of what determines the counts."""
     state: Global___RunState.ValueType
@@ -1262,6 +1373,10 @@ class Run(_message.Message):
         metadata.
         """
 
+    @_builtins.property
+    def stability_progress(self) -> Global___StabilityProgress:
+        """How stable its counts are, in figures."""
+
     def __init__(
         self,
         *,
@@ -1276,10 +1391,11 @@ class Run(_message.Message):
         problems: _abc.Iterable[Global___TaskRecord] | None = ...,
         created_at: _builtins.float = ...,
         unmatched_by_language: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        stability_progress: Global___StabilityProgress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "stability_progress", b"stability_progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "emissions", b"emissions", "hits", b"hits", "pairs", b"pairs", "problems", b"problems", "run_id", b"run_id", "spec", b"spec", "stability", b"stability", "stages", b"stages", "state", b"state", "unmatched_by_language", b"unmatched_by_language"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "emissions", b"emissions", "hits", b"hits", "pairs", b"pairs", "problems", b"problems", "run_id", b"run_id", "spec", b"spec", "stability", b"stability", "stability_progress", b"stability_progress", "stages", b"stages", "state", b"state", "unmatched_by_language", b"unmatched_by_language"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,6 +12,7 @@ from clipcurate.balancing.stability import (
     DRIFTS_KEPT,
     StabilityRule,
     Windows,
+    announced_pairs,
     drift,
     projected,
 )
@@ -171,3 +172,10 @@ def test_converged_means_below_epsilon_for_all_of_the_last_windows(values: list[
     last = values[-3:]
     assert windows.converged(rule) == (len(last) == 3 and max(last) < 0.5)
     assert list(windows.drifts) == values[-DRIFTS_KEPT:]
+
+
+def test_the_size_of_a_pool_is_told_by_the_tasks_that_are_counted() -> None:
+    assert announced_pairs(300, 100, 1000) == 3000, "three texts per row"
+    assert announced_pairs(100, 100, 100) == 100
+    assert announced_pairs(5, 2, 3) == 8, "7.5"
+    assert announced_pairs(5, 0, 100) == 5, "a plan that knows nothing"

@@ -111,14 +111,16 @@ def test_a_slow_emission_does_not_hold_up_another() -> None:
 def test_an_unfinished_stage_opens_nothing(state: str) -> None:
     tallies = {MATCH: StageTally(3, done=2, **{state: 1})}
     assert list(due_stages(RUN, {"A": PLAIN}, tallies, {})) == [(MATCH, 3)]
-    assert stability(tallies) == pb.STABILITY_COUNTING
+    assert stability(tallies, converged=False) == pb.STABILITY_COUNTING
+    assert stability(tallies, converged=True) == pb.STABILITY_CONVERGED
 
 
 def test_what_is_quarantined_counts_as_finished() -> None:
     tallies = {MATCH: StageTally(3, done=1, quarantined=2)}
     assert (FREEZE, 1) in list(due_stages(RUN, {}, tallies, {}))
-    assert stability(tallies) == pb.STABILITY_COMPLETE
-    assert stability({}) == pb.STABILITY_COUNTING
+    assert stability(tallies, converged=False) == pb.STABILITY_COMPLETE
+    assert stability(tallies, converged=True) == pb.STABILITY_COMPLETE
+    assert stability({}, converged=False) == pb.STABILITY_COUNTING
 
 
 def test_last_stages() -> None:

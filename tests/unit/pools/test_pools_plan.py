@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from clipcurate.errors import InvalidInputError
 from clipcurate.pools import Shard, Slice, Task, plan_tasks
-from clipcurate.pools.plan import estimated_rows
+from clipcurate.pools.plan import estimated_rows, planned_rows
 
 
 def parquet(*groups: int) -> Shard:
@@ -23,6 +23,13 @@ def test_small_shards_go_together_and_large_ones_are_cut() -> None:
         Task((Slice(3, 1, 2),)),
         Task((Slice(4),)),
     ]
+
+
+@given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=5), max_size=8))
+def test_rows_of_all_tasks_are_those_of_all_shards(groups: list[list[int]]) -> None:
+    shards = [parquet(*rows) for rows in groups]
+    tasks = plan_tasks(shards, 10)
+    assert sum(planned_rows(shards, task) for task in tasks) == sum(map(sum, groups))
 
 
 def test_a_row_group_is_never_cut() -> None:
