@@ -54,14 +54,34 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
-class RuntimeConfig:
-    """How the work is done; none of it changes a weight.
+class ComputeConfig:
+    """How a step is computed; none of it changes a weight by more than rounding.
 
+    `precision` of the towers is "bf16" (autocast), "float32", or "auto": bf16 on a GPU. `compile`
+    is "on", "off", or "auto": on a GPU. `micro_batch` bounds the pairs that a device holds
+    activations of (0: all of its share); the loss still sees the whole batch. `text_groups` is
+    into how many groups a micro-batch's texts are sorted by length, each cut to its own need (0:
+    texts stay at full length). `activation_checkpointing` computes each block twice for memory.
+    """
+
+    precision: str = "auto"
+    compile: str = "auto"
+    micro_batch: int = 0
+    text_groups: int = 4
+    activation_checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """What surrounds the steps; none of it changes a weight.
+
+    The newest `keep_checkpoints` stay, and for good those of every `keep_every` steps (0: none).
     `cache_bytes` bounds the decoded images kept in memory, `prefetch_batches` those made ahead.
     """
 
     checkpoint_every: int = 1_000
     keep_checkpoints: int = 3
+    keep_every: int = 0
     log_every: int = 10
     cache_bytes: int = 512 << 20
     prefetch_batches: int = 4
@@ -78,6 +98,7 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     @property
@@ -90,7 +111,7 @@ class TrainConfig:
         return dataclasses.asdict(self)
 
     def determinants(self) -> dict[str, Any]:
-        """Return what determines the weights: everything but the name and `runtime`."""
+        """Return what determines the weights: seed, model, data and optimiser."""
         tree = self.to_dict()
         return {name: tree[name] for name in ("seed", "model", "data", "optim")}
 
@@ -105,10 +126,15 @@ def presets() -> dict[str, TrainConfig]:
         runtime=RuntimeConfig(checkpoint_every=200, decode_threads=1),
     )
     published = [
-        _published("b32_400m", "ViT-B-32-quickgelu", lr=5e-4),
-        _published("b16_400m", "ViT-B-16-quickgelu", lr=5e-4),
+        _published("b32_400m", "ViT-B-32-quickgelu"),
+        _published("b16_400m", "ViT-B-16-quickgelu"),
         _published("l14_400m", "ViT-L-14-quickgelu", lr=4e-4),
+        _published("b32_fullcc", "ViT-B-32-quickgelu"),
+        _published("b16_fullcc", "ViT-B-16-quickgelu"),
+        _published("l14_fullcc", "ViT-L-14-quickgelu", lr=4e-4),
         _published("h14_fullcc", "ViT-H-14-quickgelu", lr=4e-4),
+        _published("g14_fullcc", "ViT-bigG-14-quickgelu", lr=4e-4),
+        _worldwide(),
     ]
     return {config.preset: config for config in [tiny, *published]}
 
@@ -131,8 +157,23 @@ def config_for(preset: str, overrides: Mapping[str, str] | None = None) -> Train
     return config
 
 
-def _published(preset: str, model: str, lr: float) -> TrainConfig:
+def _published(preset: str, model: str, lr: float = 5e-4) -> TrainConfig:
+    """Return Table 12's recipe; the datasets of 400M and of "full CC" were trained on alike."""
     return TrainConfig(preset=preset, model=ModelConfig(model), optim=OptimConfig(lr=lr))
+
+
+def _worldwide() -> TrainConfig:
+    """Return Meta CLIP 2's recipe for ViT-H/14 (arXiv 2507.22062): 2.3 times the pairs seen.
+
+    The batch is that of the published configuration (75,264 = 196 · 48 · 8; the paper rounds to
+    75,366).
+    """
+    return TrainConfig(
+        preset="h14_worldwide",
+        model=ModelConfig("ViT-H-14-worldwide-quickgelu"),
+        data=DataConfig(batch_size=75_264, seen_pairs=29_000_000_000),
+        optim=OptimConfig(lr=4e-4, beta2=0.95, weight_decay=0.1),
+    )
 
 
 def _override(config: TrainConfig, name: str, text: str) -> TrainConfig:
@@ -193,12 +234,22 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "optim.weight_decay": (0, 1e3),
     "optim.warmup_steps": (0, 2**53),
     "optim.grad_clip": (0, 1e9),
+    "compute.micro_batch": (0, 2**24),
+    "compute.text_groups": (0, 64),
+    "runtime.keep_every": (0, 2**53),
     "runtime.cache_bytes": (0, 2**53),
+}
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "compute.precision": ("auto", "bf16", "float32"),
+    "compute.compile": ("auto", "on", "off"),
 }
 
 
 def _check(config: TrainConfig) -> None:
     for path, value in _leaves(config):
+        if value not in CHOICES.get(path, (value,)):
+            raise InvalidInputError(f"setting {path}: {value!r} is none of {CHOICES[path]}")
         if isinstance(value, str | bool):
             continue
         low, high = BOUNDS.get(path, (1e-12, 2**53))

@@ -20,7 +20,7 @@ from clipcurate.datasets.images import ImageIndex
 from clipcurate.errors import InvalidInputError, TrainingError
 from clipcurate.training import order
 from clipcurate.training.config import DataConfig, TrainConfig
-from clipcurate.training.model import Tokenize, trimmed
+from clipcurate.training.model import Tokenize
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ Decoded = tuple[Image.Image, tuple[str, ...]]
 class Batch:
     """One rank's share of a step's input, of B/R pairs.
 
-    `images` is uint8 of shape (B/R, H, W, 3), `tokens` int64 of shape (B/R, length), padding
-    trimmed, `replaced` the number of broken images whose place another one took.
+    `images` is uint8 of shape (B/R, H, W, 3), `tokens` int64 of shape (B/R, context length),
+    `replaced` the number of broken images whose place another one took.
     """
 
     images: Tensor
@@ -183,7 +183,7 @@ class TrainingData:
         ]
         pixels, tokens, skipped = zip(*visits, strict=True)
         replaced = sum(count > 0 for count in skipped)
-        return Batch(torch.from_numpy(np.stack(pixels)), trimmed(torch.stack(tokens)), replaced)
+        return Batch(torch.from_numpy(np.stack(pixels)), torch.stack(tokens), replaced)
 
     def _visit(self, number: int, epoch: int) -> tuple[npt.NDArray[np.uint8], Tensor, int]:
         """Return pixels, tokens and how many broken images were passed over."""

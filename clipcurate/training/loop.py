@@ -1,6 +1,9 @@
-"""One optimiser step after the other: the original CLIP's recipe."""
+"""One optimiser step after the other: the original CLIP's recipe, on one process or many.
 
-import math
+Nothing here waits for the device: a step's figures stay there until someone reads them, and a step
+that is not finite makes itself and all later ones change nothing.
+"""
+
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -8,10 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from clipcurate.errors import TrainingError
-from clipcurate.training.compat import open_clip
-from clipcurate.training.config import OptimConfig, TrainConfig
-from clipcurate.training.data import Batch, normalise
-from clipcurate.training.model import clamp_logit_scale, create_model, features
+from clipcurate.training.config import TrainConfig
+from clipcurate.training.data import Batch
+from clipcurate.training.gradients import Inputs, add_gradients, contrastive_loss, refuse_coupled
+from clipcurate.training.model import Towers, clamp_logit_scale, create_model
+from clipcurate.training.optim import create_optimizer, gradient_norm, learning_rate
+from clipcurate.training.text import trimmer_of
+from clipcurate.training.transfer import Arranged, Arranger, arranged
+from clipcurate.training.world import World
 
 
 @dataclass
@@ -40,95 +47,99 @@ class StepRecord:
     grad_norm: float
 
 
+@dataclass(frozen=True)
+class TakenStep:
+    """A step that the device has been told to take. `step` counts from 1.
+
+    `figures` is float64 on the device: step, loss, gradient norm and whether they are not finite,
+    of the first step that is not, else of this one; then the logit scale.
+    """
+
+    step: int
+    lr: float
+    figures: Tensor
+
+    def read(self) -> StepRecord:
+        """Wait for the step and return its record.
+
+        Raises:
+            TrainingError: a loss or gradient was not finite; the weights are those before it.
+        """
+        step, loss, norm, bad, scale = self.figures.tolist()
+        if bad:
+            raise TrainingError(
+                f"step {step:.0f}: loss {loss}, gradient norm {norm}; the last checkpoint is "
+                "sound; train again with a lower lr, a longer warmup_steps, or grad_clip"
+            )
+        return StepRecord(self.step, loss, self.lr, scale, norm)
+
+
 def initial_state(config: TrainConfig, device: str) -> TrainState:
     """Return the state before the first step: a function of the settings alone."""
     model = create_model(config.model, config.seed, device)
     return TrainState(model, create_optimizer(model, config.optim))
 
 
-def create_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """Return AdamW; see `decays` for what its weight decay applies to."""
-    named = list(model.named_parameters())
-    groups = [
-        {"params": [p for name, p in named if not decays(name, p)], "weight_decay": 0.0},
-        {
-            "params": [p for name, p in named if decays(name, p)],
-            "weight_decay": config.weight_decay,
-        },
-    ]
-    betas = (config.beta1, config.beta2)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=config.eps, fused=True)
-
-
-def decays(name: str, parameter: Tensor) -> bool:
-    """Say whether weight decay applies: to matrices that belong to no norm (open_clip's rule)."""
-    is_matrix = parameter.ndim > 1
-    return is_matrix and not any(part in name for part in ("bn", "ln", "bias", "logit_scale"))
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Return the rate of step `step` (from 0): a linear warm-up, then a cosine to 0."""
-    warmup, peak = config.optim.warmup_steps, config.optim.lr
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    done = (step - warmup) / (config.total_steps - warmup)
-    return peak * 0.5 * (1 + math.cos(math.pi * done))
-
-
 def train_steps(
-    state: TrainState, batches: Iterable[Batch], config: TrainConfig
-) -> Iterator[StepRecord]:
-    """Take one step per batch, in place, and yield its record.
+    state: TrainState, batches: Iterable[Batch], config: TrainConfig, world: World | None = None
+) -> Iterator[TakenStep]:
+    """Take one step per batch, in place, and yield it.
+
+    Args:
+        state: what the steps change; on every rank the same.
+        batches: this rank's share of each global batch.
+        config: all settings.
+        world: the processes that train together; None for this one alone.
 
     Raises:
-        TrainingError: the loss or the gradient is not finite; the weights are those before it.
+        InvalidInputError: the model normalises over the batch, which is to be split.
     """
-    loss_function = open_clip.ClipLoss()
-    state.model.train()
-    for batch in batches:
-        yield _take_step(state, batch, config, loss_function)
+    stepper = _Stepper(state, config, world or World())
+    for batch in arranged(batches, stepper.arranger, state.device):
+        yield stepper.take(batch)
 
 
-def _take_step(
-    state: TrainState, batch: Batch, config: TrainConfig, loss_function: nn.Module
-) -> StepRecord:
-    state.optimizer.zero_grad(set_to_none=True)
-    loss = contrastive_loss(state.model, batch, loss_function)
-    loss.backward()  # type: ignore[no-untyped-call]
-    grad_norm = _clipped_norm(state.model, config.optim.grad_clip)
-    _refuse_non_finite(state.step, loss.item(), grad_norm)
-    lr = learning_rate(config, state.step)
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr
-    state.optimizer.step()
-    clamp_logit_scale(state.model)
-    state.step += 1
-    state.replaced += batch.replaced
-    scale = math.exp(state.model.logit_scale.item())  # type: ignore[operator]
-    return StepRecord(state.step, loss.item(), lr, scale, grad_norm)
+class _Stepper:
+    """Takes steps: forward, backward, guard, optimiser, clamp."""
 
+    def __init__(self, state: TrainState, config: TrainConfig, world: World) -> None:
+        compute = config.compute
+        self.arranger = Arranger(trimmer_of(state.model), compute.micro_batch, compute.text_groups)
+        refuse_coupled(state.model, config, world)
+        self._state = state
+        self._config = config
+        self._world = world
+        self._towers = world.wrapped(Towers(state.model, compute))
+        self._loss_function = contrastive_loss(world)
+        self._dtype = next(state.model.parameters()).dtype
+        self._guard = torch.zeros(4, dtype=torch.float64, device=state.device)
+        state.model.train()
 
-def contrastive_loss(model: nn.Module, batch: Batch, loss_function: nn.Module) -> Tensor:
-    """Return the symmetric cross-entropy of a batch; features, logits and loss in float32."""
-    device = next(model.parameters()).device
-    images = normalise(batch.images.to(device, non_blocking=True))
-    image, text = features(model, images, batch.tokens.to(device, non_blocking=True))
-    loss: Tensor = loss_function(image, text, model.logit_scale.float().exp())  # type: ignore[operator]
-    return loss
+    def take(self, batch: Arranged) -> TakenStep:
+        """Take one step with this rank's share of a batch."""
+        state, config = self._state, self._config
+        state.optimizer.zero_grad(set_to_none=True)
+        inputs = Inputs(batch.images, batch.texts, batch.parts, self._dtype)
+        seed = (config.seed, state.step, self._world.rank)
+        loss = add_gradients(self._towers, inputs, self._loss_function, seed)
+        norm = gradient_norm(state.model, config.optim.grad_clip)
+        lr = learning_rate(config, state.step)
+        state.step += 1
+        state.replaced += self._world.totals([batch.replaced])[0]
+        self._step_if_finite(self._world.mean(loss), norm, lr)
+        scale = state.model.logit_scale.detach().exp()  # type: ignore[operator]
+        figures = torch.cat([self._guard, scale.double().reshape(1)])
+        return TakenStep(state.step, lr, figures)
 
-
-def _clipped_norm(model: nn.Module, limit: float) -> float:
-    """Return the gradient's norm, after scaling the gradient down to `limit` if that is > 0."""
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if limit > 0:
-        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return norm.item()
-
-
-def _refuse_non_finite(step: int, loss: float, grad_norm: float) -> None:
-    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        raise TrainingError(
-            f"step {step + 1}: loss {loss}, gradient norm {grad_norm}; the last checkpoint is "
-            "sound; train again with a lower lr, a longer warmup_steps, or grad_clip"
-        )
+    def _step_if_finite(self, loss: Tensor, norm: Tensor, lr: float) -> None:
+        """Let the fused kernel itself skip the step, so that nobody waits to find out."""
+        optimizer = self._state.optimizer
+        bad = ~(torch.isfinite(loss) & torch.isfinite(norm))
+        number = torch.full_like(self._guard[0], self._state.step)
+        now = torch.stack([number, loss.double(), norm.double(), bad.double()])
+        self._guard = torch.where(self._guard[3] > 0, self._guard, now)
+        optimizer.found_inf = self._guard[3].float()  # type: ignore[attr-defined]
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        clamp_logit_scale(self._state.model)

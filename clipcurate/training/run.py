@@ -11,6 +11,7 @@ The output folder (an fsspec URL) then holds `config.json`, `metrics.jsonl`, `ch
 import json
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,13 +24,14 @@ from clipcurate.training.config import TrainConfig
 from clipcurate.training.data import TrainingData
 from clipcurate.training.export import export
 from clipcurate.training.identity import settings_of, training_id
-from clipcurate.training.loop import StepRecord
+from clipcurate.training.loop import StepRecord, TakenStep
 from clipcurate.training.model import create_tokenizer, pick_device
+from clipcurate.training.world import World
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands after a step."""
+    """Where a training stands after a step; the rate is that since the progress before."""
 
     step: int
     total_steps: int
@@ -57,43 +59,50 @@ def train(
     *,
     on_progress: Callable[[Progress], None] = _ignore,
     should_stop: Callable[[], bool] = _never,
+    world: World | None = None,
 ) -> dict[str, Any]:
     """Train on a dataset, or go on from the newest checkpoint in `output_url`.
 
     On one CPU a training that was stopped or killed and resumed gives the same losses and weights,
-    bit for bit, as one that was not.
+    bit for bit, as one that was not. Every rank of a world makes the same call; resuming may have
+    another number of them.
 
     Args:
         dataset_url: folder of an emitted dataset with images.
         config: all settings.
         output_url: folder for what comes out; one training each.
         eval_url: folder of a zero-shot evaluation set (see `evaluate.zero_shot`); "" for none.
-        on_progress: called after each step.
-        should_stop: asked after each step; if true, a checkpoint is saved and training stops.
+        on_progress: called after each step that is logged.
+        should_stop: asked after each step; if true on any rank, a checkpoint is saved and training
+            stops.
+        world: the processes that train together; None for this one alone.
 
     Returns:
         The summary; its `finished` is false if `should_stop` ended the training early.
 
     Raises:
-        InvalidInputError: the dataset has no images, or the evaluation set is incomplete.
+        InvalidInputError: the dataset has no images, the evaluation set is incomplete, or a batch
+            cannot be split among the ranks.
         TrainingError: a non-finite loss, or `output_url` belongs to another training.
     """
     index = ImageIndex.open(dataset_url)
-    training = _Training(index, config, output_url, eval_url)
+    world = world or World(device=pick_device())
+    training = _Training(index, config, output_url, eval_url, world)
     finished = training.finished_summary()
     if finished is not None:
         return finished
-    training.start()
-    if not training.take_steps(on_progress, should_stop):
-        return training.summary(finished=False)
-    return training.finish()
+    with closing(training):
+        training.start()
+        if not training.take_steps(on_progress, should_stop):
+            return training.summary(finished=False)
+        return training.finish()
 
 
 class _Training:
     """One training in its output folder."""
 
     def __init__(
-        self, index: ImageIndex, config: TrainConfig, output_url: str, eval_url: str
+        self, index: ImageIndex, config: TrainConfig, output_url: str, eval_url: str, world: World
     ) -> None:
         self._index = index
         self._config = config
@@ -101,8 +110,16 @@ class _Training:
         self._eval_url = eval_url
         self._id = training_id(index.manifest, config, eval_url)
         self._settings = canonical_json(settings_of(index.manifest, config)).decode()
+        self._world = world
         self._tokenize = create_tokenizer(config.model)
-        self._state = loop.initial_state(config, pick_device())
+        self._data = TrainingData(index, config, self._tokenize, world.rank, world.size)
+        self._state = loop.initial_state(config, world.device)
+        self._writer = checkpoint.Writer(
+            self._path("checkpoints"),
+            {"settings": self._settings, "config": config.to_dict()},
+            checkpoint.Kept(config.runtime.keep_checkpoints, config.runtime.keep_every),
+        )
+        self._mark = (0, time.monotonic())
         self._lines: list[dict[str, Any]] = []
         self._evaluation: dict[str, Any] = {}
 
@@ -121,11 +138,13 @@ class _Training:
 
     def start(self) -> None:
         """Restore the newest checkpoint and what was logged up to it, or start a new folder."""
-        if checkpoint.restore(self._path("checkpoints"), self._state, self._settings):
+        newest = self._world.agreed(checkpoint.newest(self._path("checkpoints")))
+        if newest:
+            checkpoint.restore(newest, self._state, self._settings)
             lines = storage.read_bytes(self._path("metrics.jsonl")).decode().splitlines()
             logged = [json.loads(line) for line in lines]
             self._lines = [line for line in logged if line["step"] <= self._state.step]
-        else:
+        elif self._world.is_main:
             description = {"training_id": self._id, "dataset_url": self._index.url}
             self._write_json("config.json", {**description, **self._config.to_dict()})
 
@@ -133,29 +152,34 @@ class _Training:
         self, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
     ) -> bool:
         """Take the steps that are left; False if asked to stop before the last."""
-        config, state = self._config, self._state
-        data = TrainingData(self._index, config, self._tokenize)
-        batches = data.batches(state.step, config.total_steps)
-        started = time.monotonic()
-        try:
-            for record in loop.train_steps(state, batches, config):
-                elapsed, started = time.monotonic() - started, time.monotonic()
-                progress = self._progress(record, elapsed)
-                self._log(progress)
-                on_progress(progress)
-                if record.step % config.runtime.checkpoint_every == 0:
-                    self._save()
-                if should_stop() and record.step < config.total_steps:
-                    self._save()
+        config, state, world = self._config, self._state, self._world
+        self._mark = (state.step, time.monotonic())
+        with closing(self._data.batches(state.step, config.total_steps)) as batches:
+            for taken in loop.train_steps(state, batches, config, world):
+                if self._is_logged(taken):
+                    self._tell(taken, on_progress)
+                last = taken.step == config.total_steps
+                (stops,) = world.totals([should_stop() and not last])
+                if stops or taken.step % config.runtime.checkpoint_every == 0:
+                    self._save(taken)
+                if stops:
+                    self._writer.wait()
                     return False
-        finally:
-            batches.close()
-            self._write_metrics()
         return True
+
+    def close(self) -> None:
+        """Finish writing the checkpoint that is under way, and what was logged."""
+        self._writer.close()
+        if self._lines and self._world.is_main:
+            self._write_metrics()
 
     def finish(self) -> dict[str, Any]:
         """Save, evaluate and export the trained model; return and write the summary."""
-        self._save()
+        if not self._world.is_main:
+            return self.summary(finished=True)
+        self._write_metrics()
+        self._writer.save(self._state)
+        self._writer.wait()
         encoder = evaluate.Encoder(self._state.model, self._tokenize, self._config.model.image_size)
         size = self._config.runtime.retrieval_images
         self._evaluation["retrieval"] = evaluate.retrieval(encoder, self._index, size)
@@ -190,24 +214,33 @@ class _Training:
             "export_url": self._path("export") if finished else "",
         }
 
-    def _progress(self, record: StepRecord, seconds: float) -> Progress:
+    def _is_logged(self, taken: TakenStep) -> bool:
+        total = self._config.total_steps
+        return taken.step % self._config.runtime.log_every == 0 or taken.step in (1, total)
+
+    def _tell(self, taken: TakenStep, on_progress: Callable[[Progress], None]) -> None:
+        """Wait for a step and tell of it."""
+        progress = self._progress(taken.read())
+        self._lines.append(asdict(progress))
+        on_progress(progress)
+
+    def _progress(self, record: StepRecord) -> Progress:
+        before, then = self._mark
+        self._mark = (record.step, time.monotonic())
         batch = self._config.data.batch_size
         return Progress(
             **asdict(record),
             total_steps=self._config.total_steps,
             seen_pairs=record.step * batch,
-            pairs_per_second=batch / seconds,
+            pairs_per_second=batch * (record.step - before) / (self._mark[1] - then),
         )
 
-    def _log(self, progress: Progress) -> None:
-        every = self._config.runtime.log_every
-        if progress.step % every == 0 or progress.step in (1, progress.total_steps):
-            self._lines.append(asdict(progress))
-
-    def _save(self) -> None:
-        self._write_metrics()
-        keep = self._config.runtime.keep_checkpoints
-        checkpoint.save(self._path("checkpoints"), self._state, self._settings, keep)
+    def _save(self, taken: TakenStep) -> None:
+        """Save a checkpoint, if the steps so far were finite."""
+        taken.read()
+        if self._world.is_main:
+            self._write_metrics()
+            self._writer.save(self._state)
 
     def _write_metrics(self) -> None:
         lines = "".join(json.dumps(line) + "\n" for line in self._lines)

@@ -1,10 +1,12 @@
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 
-from clipcurate.errors import TrainingError
+from clipcurate.errors import StorageError, TrainingError
 from clipcurate.training import checkpoint
+from clipcurate.training.checkpoint import Kept, Writer
 from clipcurate.training.config import config_for
 from clipcurate.training.loop import TrainState, initial_state
 
@@ -16,13 +18,20 @@ def state() -> TrainState:
     return state
 
 
+def write(folder: Path, state: TrainState, last: int = 3, every: int = 0) -> None:
+    description = {"settings": "settings", "config": config_for("tiny").to_dict()}
+    with closing(Writer(str(folder), description, Kept(last, every))) as writer:
+        writer.save(state)
+        writer.wait()
+
+
 def test_restores_all_of_the_state(tmp_path: Path, state: TrainState) -> None:
     for parameter in state.model.parameters():
         parameter.grad = torch.ones_like(parameter)
     state.optimizer.step()
-    checkpoint.save(str(tmp_path), state, "settings", keep=3)
+    write(tmp_path, state)
     other = initial_state(config_for("tiny", {"seed": "5"}), "cpu")
-    assert checkpoint.restore(str(tmp_path), other, "settings")
+    checkpoint.restore(checkpoint.newest(str(tmp_path)), other, "settings")
     assert (other.step, other.replaced) == (7, 2)
     saved, loaded = state.optimizer.state_dict(), other.optimizer.state_dict()
     assert saved["param_groups"] == loaded["param_groups"]
@@ -35,29 +44,57 @@ def test_restores_all_of_the_state(tmp_path: Path, state: TrainState) -> None:
 def test_keeps_the_last_few(tmp_path: Path, state: TrainState) -> None:
     for step in (9, 10, 11):
         state.step = step
-        checkpoint.save(str(tmp_path), state, "settings", keep=2)
+        write(tmp_path, state, last=2)
     names = [Path(url).name[:15] for url in checkpoint.saved(str(tmp_path))]
     assert names == ["step-0000000010", "step-0000000011"]
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_an_empty_folder_restores_nothing(tmp_path: Path, state: TrainState) -> None:
-    assert not checkpoint.restore(str(tmp_path), state, "settings")
-    assert not checkpoint.restore(str(tmp_path / "absent"), state, "settings")
+def test_keeps_every_so_many_for_good(tmp_path: Path, state: TrainState) -> None:
+    for step in range(1, 8):
+        state.step = step
+        write(tmp_path, state, last=2, every=3)
+    assert [checkpoint.step_of(url) for url in checkpoint.saved(str(tmp_path))] == [3, 6, 7]
+
+
+def test_an_empty_folder_has_no_newest(tmp_path: Path) -> None:
+    assert checkpoint.newest(str(tmp_path)) == checkpoint.newest(str(tmp_path / "absent")) == ""
+
+
+def test_holds_the_whole_configuration(tmp_path: Path, state: TrainState) -> None:
+    write(tmp_path, state)
+    payload = torch.load(checkpoint.newest(str(tmp_path)), weights_only=True)
+    assert payload["config"] == config_for("tiny").to_dict()
+
+
+def test_a_snapshot_is_not_changed_by_later_steps(state: TrainState) -> None:
+    snapshot = checkpoint.snapshot(state)
+    before = snapshot["model"]["visual.proj"].clone()
+    with torch.no_grad():
+        state.model.visual.proj.add_(1)
+    assert torch.equal(snapshot["model"]["visual.proj"], before)
+
+
+def test_a_failed_write_stops_the_next(tmp_path: Path, state: TrainState) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with closing(Writer(str(tmp_path / "file" / "below"), {}, Kept())) as writer:
+        writer.save(state)
+        with pytest.raises(StorageError, match="below"):
+            writer.save(state)
 
 
 def test_other_settings_are_refused(tmp_path: Path, state: TrainState) -> None:
-    checkpoint.save(str(tmp_path), state, "these", keep=2)
+    write(tmp_path, state)
     with pytest.raises(TrainingError, match="other settings"):
-        checkpoint.restore(str(tmp_path), state, "those")
+        checkpoint.restore(checkpoint.newest(str(tmp_path)), state, "others")
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
 def test_a_damaged_checkpoint_is_named(
     tmp_path: Path, state: TrainState, damage: bytes | None
 ) -> None:
-    checkpoint.save(str(tmp_path), state, "settings", keep=2)
+    write(tmp_path, state)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-1000] if damage is None else damage)
     with pytest.raises(TrainingError, match="delete it to resume"):
-        checkpoint.restore(str(tmp_path), state, "settings")
+        checkpoint.restore(str(path), state, "settings")
