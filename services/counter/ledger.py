@@ -104,7 +104,12 @@ class Ledger(RunReader):
             task_id = self._store.call("claim", run_id, *args)
             if task_id is not None:
                 task = task_of(run_id, task_id.decode())
-                return pb.Lease(task=task, token=token, ttl_seconds=self._lease_seconds)
+                return pb.Lease(
+                    task=task,
+                    token=token,
+                    ttl_seconds=self._lease_seconds,
+                    opening=self.opening(run_id, StageKey(task.stage, task.emission_key)),
+                )
             self._rest(run_id)
         return None
 

@@ -155,6 +155,10 @@ class RunReader:
             numbers = range(first, min(first + LIST_CHUNK, total))
             yield self._records(run_id, [key.task_id(number) for number in numbers])
 
+    def opening(self, run_id: str, key: StageKey) -> str:
+        """Return when a stage was opened, in Redis's time; empty if it is not open."""
+        return (self._redis.hget(run_prefix(run_id) + "openings", str(key)) or b"").decode()
+
     def counted_tasks(self, run_id: str) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
         """Return the indexes of the counted match tasks and their hits per language."""
         counted: list[int] = []
@@ -224,13 +228,15 @@ class RunReader:
         return sum(int(v[0] or 0) for v in values), sum(int(v[1] or 0) for v in values)
 
     def _problems(self, run_id: str, tallies: Mapping[StageKey, StageTally]) -> list[pb.TaskRecord]:
-        waiting = (pb.TASK_STATE_BLOCKED, pb.TASK_STATE_QUARANTINED)
+        """Return the first tasks that wait for an operator, by stage and number."""
         found: list[pb.TaskRecord] = []
         for key, tally in tallies.items():
-            if tally.blocked or tally.quarantined:
-                for records in self.tasks(run_id, key):
-                    found += [record for record in records if record.state in waiting]
-        return found[:PROBLEMS_SHOWN]
+            left = PROBLEMS_SHOWN - len(found)
+            if left and (tally.blocked or tally.quarantined):
+                problems = f"{run_prefix(run_id)}problems:{key}"
+                task_ids = [name.decode() for name in self._redis.zrange(problems, 0, left - 1)]
+                found += self._records(run_id, task_ids)
+        return found
 
 
 def task_of(run_id: str, task_id: str) -> pb.Task:

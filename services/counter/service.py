@@ -23,6 +23,7 @@ from services.counter.stages import StageKey, is_finished
 
 WATCH_SECONDS = 1.0
 SHORTEST_WATCH_SECONDS = 0.05
+LIST_BYTES = 1 << 20
 Message = TypeVar("Message")
 _ENDED = (ledger_pb2.RUN_STATE_DONE, ledger_pb2.RUN_STATE_CANCELLED, ledger_pb2.RUN_STATE_BLOCKED)
 
@@ -100,7 +101,7 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
             yield ledger_pb2.ListTasksResponse(tasks=[record])
             return
         for records in self._ledger.tasks(request.run_id, key):
-            yield ledger_pb2.ListTasksResponse(tasks=records)
+            yield from list_messages(records)
 
     def ClaimTask(
         self, request: ledger_pb2.ClaimTaskRequest, context: grpc.ServicerContext
@@ -231,6 +232,19 @@ class CounterService(counter_pb2_grpc.CounterServicer):
 
     def _sizes(self, run_id: str) -> dict[str, int]:
         return {m.language: m.num_entries for m in self._ledger.spec(run_id).metadata}
+
+
+def list_messages(records: list[ledger_pb2.TaskRecord]) -> Iterator[ledger_pb2.ListTasksResponse]:
+    """Send tasks in messages of about LIST_BYTES: with many languages one alone takes 10 KB."""
+    response, size = ledger_pb2.ListTasksResponse(), 0
+    for record in records:
+        more = record.ByteSize()
+        if size and size + more > LIST_BYTES:
+            yield response
+            response, size = ledger_pb2.ListTasksResponse(), 0
+        response.tasks.append(record)
+        size += more
+    yield response
 
 
 def _first(messages: Iterator[Message]) -> Message:

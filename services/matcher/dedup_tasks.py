@@ -6,6 +6,7 @@ from clipcurate.datasets.dedup_files import publish_drops, publish_keys, read_du
 from clipcurate.datasets.run_plan import RunPlan, load_plan
 from clipcurate.errors import ConflictError, InvalidInputError
 from clipcurate.rpc.clients import LedgerClient
+from clipcurate.rpc.finished import FinishedTasks
 from clipcurate.rpc.references import reference
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.rpc.worker import Assignment
@@ -16,6 +17,7 @@ class DedupTasks:
 
     def __init__(self, ledger: LedgerClient) -> None:
         self._ledger = ledger
+        self._finished = FinishedTasks(ledger)
 
     def keys(self, assignment: Assignment) -> pb.TaskResult:
         """Store the ids of one match task."""
@@ -26,7 +28,7 @@ class DedupTasks:
 
     def drops(self, assignment: Assignment) -> pb.TaskResult:
         """Store the duplicates of one partition."""
-        records = self._ledger.list_tasks(assignment.run.run_id, pb.STAGE_KEYS)
+        records = self._finished.before(assignment.lease, pb.STAGE_KEYS)
         keys = [_result(r).keys.keys.url or None for r in records]
         folder = _folder(assignment, "drops")
         index = assignment.task.index
@@ -40,7 +42,7 @@ class DedupTasks:
         _, dedup = _plan(assignment)
         run_id, index = assignment.run.run_id, assignment.task.index
         keys = _result(self._ledger.get_task(run_id, pb.STAGE_KEYS, index)).keys.keys.url
-        records = self._ledger.list_tasks(run_id, pb.STAGE_DEDUP)
+        records = self._finished.before(assignment.lease, pb.STAGE_DEDUP)
         return read_duplicates(dedup, index, keys, [_result(r).dedup.drops.url for r in records])
 
 

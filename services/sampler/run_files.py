@@ -15,9 +15,10 @@ from clipcurate.datasets.outcomes import Scored
 from clipcurate.datasets.run_plan import RunPlan, load_plan
 from clipcurate.datasets.run_record import RunRecord
 from clipcurate.errors import ConflictError
-from clipcurate.rpc.clients import LedgerClient
+from clipcurate.rpc.finished import FinishedTasks
 from clipcurate.rpc.references import read
 from clipcurate.rpc.v1 import ledger_pb2 as pb
+from clipcurate.rpc.worker import Assignment
 from clipcurate.storage import StoredObject
 
 
@@ -35,9 +36,9 @@ class RunFiles:
     match_records: Sequence[pb.TaskRecord]
 
     @classmethod
-    def of(cls, run: pb.Run, ledger: LedgerClient) -> "RunFiles":
-        """Look up the run's match tasks."""
-        return cls(run, list(ledger.list_tasks(run.run_id, pb.STAGE_MATCH)))
+    def of(cls, assignment: Assignment, finished: FinishedTasks) -> "RunFiles":
+        """Look up the match tasks of an assignment's run."""
+        return cls(assignment.run, finished.before(assignment.lease, pb.STAGE_MATCH))
 
     @property
     def plan(self) -> RunPlan:

@@ -24,6 +24,7 @@ from clipcurate.hashing import hash_bytes
 from clipcurate.metadata import Metadata
 from clipcurate.rpc.clients import CounterClient, LedgerClient
 from clipcurate.rpc.emissions import request_of
+from clipcurate.rpc.finished import FinishedTasks
 from clipcurate.rpc.references import read, reference
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.rpc.worker import Assignment
@@ -46,6 +47,7 @@ class SamplerTasks:
 
     def __init__(self, ledger: LedgerClient, counter: CounterClient) -> None:
         self._ledger = ledger
+        self._finished = FinishedTasks(ledger)
         self._counter = counter
         self._stages: dict[int, Callable[[Assignment, RunFiles], pb.TaskResult]] = {
             pb.STAGE_FREEZE: self._freeze,
@@ -57,7 +59,7 @@ class SamplerTasks:
 
     def handle(self, assignment: Assignment) -> pb.TaskResult:
         """Do one task and return its result."""
-        files = RunFiles.of(assignment.run, self._ledger)
+        files = RunFiles.of(assignment, self._finished)
         return self._stages[assignment.task.stage](assignment, files)
 
     def _freeze(self, assignment: Assignment, files: RunFiles) -> pb.TaskResult:
@@ -182,8 +184,7 @@ class SamplerTasks:
 
     def _scored(self, assignment: Assignment, files: RunFiles) -> ScoredTasks:
         key = assignment.task.emission_key
-        records = list(self._ledger.list_tasks(files.run.run_id, pb.STAGE_SCORE, key))
-        return ScoredTasks(files, records)
+        return ScoredTasks(files, self._finished.before(assignment.lease, pb.STAGE_SCORE, key))
 
     def _emission_plan(self, assignment: Assignment) -> EmissionPlan:
         ref = assignment.emission.plan.plan

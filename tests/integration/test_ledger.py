@@ -15,6 +15,7 @@ from clipcurate.errors import (
 )
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.ledger import Ledger, emission_key
+from services.counter.run_reader import PROBLEMS_SHOWN
 from services.counter.stages import StageKey
 from services.counter.store import ACTIVE_RUNS, RUNS, Store, run_prefix, translate
 
@@ -253,6 +254,36 @@ def test_a_blocked_keys_task_can_be_given_up(ledger: Ledger) -> None:
     ledger.retry(RUN, accept_quarantine=True, include_quarantined=False)
     ledger.complete(claim(ledger, stages=[pb.STAGE_DEDUP]), pb.TaskResult())
     assert states(ledger)[lease.task.index] == "QUARANTINED"
+
+
+def test_problems_are_the_first_waiting_tasks_of_each_stage(ledger: Ledger) -> None:
+    ledger.create(RUN, spec(PROBLEMS_SHOWN + 20), [balanced()])
+    for number in range(PROBLEMS_SHOWN + 10):
+        ledger.fail(claim(ledger), pb.FAILURE_KIND_PERMANENT, f"because {number}")
+    blocked = [i for i, state in enumerate(states(ledger)) if state == "BLOCKED"]
+    assert len(blocked) == PROBLEMS_SHOWN + 10
+    problems = ledger.run(RUN).problems
+    assert [task.task.index for task in problems] == blocked[:PROBLEMS_SHOWN]
+    assert all(task.error.startswith("because") for task in problems)
+    ledger.retry(RUN, accept_quarantine=True, include_quarantined=False)
+    assert [task.state for task in ledger.run(RUN).problems] == [
+        pb.TASK_STATE_QUARANTINED
+    ] * PROBLEMS_SHOWN
+    ledger.retry(RUN, accept_quarantine=False, include_quarantined=True)
+    assert not ledger.run(RUN).problems
+    assert set(states(ledger)) == {"READY"}
+
+
+def test_leases_name_the_opening_of_their_stage(ledger: Ledger, store: Store) -> None:
+    ledger.create(RUN, spec(3), [balanced()])
+    first, second = claim(ledger), claim(ledger)
+    assert first.opening == second.opening != ""
+    for lease in (first, second, claim(ledger)):
+        ledger.complete(lease, match_result())
+    assert claim(ledger, stages=[pb.STAGE_FREEZE]).opening not in ("", first.opening)
+    store.redis.flushdb()  # Redis came back older: the stage is opened again
+    ledger.create(RUN, spec(3), [balanced()])
+    assert claim(ledger).opening not in ("", first.opening)
 
 
 def test_quarantine_stays_once_freezing_has_begun(ledger: Ledger) -> None:

@@ -22,8 +22,10 @@ from clipcurate.errors import InvalidInputError, LeaseLostError, NotFoundError
 from clipcurate.matching import Matcher
 from clipcurate.pools import Columns
 from clipcurate.rpc.clients import CounterClient, LedgerClient, MatcherClient, SamplerClient
+from clipcurate.rpc.finished import FinishedTasks
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.rpc.v1 import ledger_pb2_grpc
+from services.counter.service import LIST_BYTES, list_messages
 from tests.conftest import ROOT, CommandLine
 from tests.pools import ENTRIES, make_pool, write_metadata
 
@@ -209,3 +211,59 @@ def test_a_client_in_javascript_needs_only_the_proto_files(
     assert [reply["batch_id"] for reply in said["streamed"]] == [0, 1]
     assert said["runs"][0]["run_id"] == run.run_id
     assert said["missing"] == 5, "NOT_FOUND"
+
+
+class CountedLists(LedgerClient):
+    """Says how often tasks were listed."""
+
+    lists = 0
+
+    def list_tasks(
+        self, run_id: str, stage: pb.Stage.ValueType, emission_key: str = ""
+    ) -> Iterator[pb.TaskRecord]:
+        self.lists += 1
+        return super().list_tasks(run_id, stage, emission_key)
+
+
+def score_lease(run: pb.Run, opening: str) -> pb.Lease:
+    task = pb.Task(run_id=run.run_id, stage=pb.STAGE_SCORE, emission_key=run.emissions[0].key)
+    return pb.Lease(task=task, opening=opening)
+
+
+def test_finished_tasks_are_listed_once_per_opening(stack: LocalStack, run: pb.Run) -> None:
+    with CountedLists(stack.counter) as ledger:
+        finished = FinishedTasks(ledger)
+        records = finished.before(score_lease(run, "1"), pb.STAGE_MATCH)
+        assert [record.task.index for record in records] == list(range(run.spec.num_tasks))
+        assert finished.before(score_lease(run, "1"), pb.STAGE_MATCH) is records
+        assert ledger.lists == 1
+        assert finished.before(score_lease(run, "2"), pb.STAGE_MATCH) == records
+        (frozen,) = finished.before(score_lease(run, "2"), pb.STAGE_FREEZE)
+        assert frozen.result.freeze.snapshot_id
+        assert ledger.lists == 3
+
+
+def test_tasks_that_are_not_finished_are_listed_again(
+    stack: LocalStack, run: pb.Run, tmp_path: Path
+) -> None:
+    spec = pb.RunSpec()
+    spec.CopyFrom(run.spec)
+    spec.output_url = str(tmp_path)
+    with CountedLists(stack.counter) as ledger:
+        stopped = ledger.create_run("stopped", spec, [])
+        ledger.cancel_run("stopped")
+        finished = FinishedTasks(ledger)
+        lease = pb.Lease(task=pb.Task(run_id=stopped.run_id, stage=pb.STAGE_FREEZE), opening="1")
+        for _ in range(2):
+            assert len(finished.before(lease, pb.STAGE_MATCH)) == spec.num_tasks
+        assert ledger.lists == 2
+
+
+def test_lists_of_large_results_come_in_several_messages() -> None:
+    hits = {f"language {number}": 2**40 for number in range(300)}
+    result = pb.TaskResult(match=pb.MatchResult(hits=hits))
+    records = [pb.TaskRecord(task=pb.Task(index=n), result=result) for n in range(500)]
+    messages = list(list_messages(records))
+    assert [record for message in messages for record in message.tasks] == records
+    assert all(message.ByteSize() < 2 * LIST_BYTES for message in messages)
+    assert len(messages) > 1

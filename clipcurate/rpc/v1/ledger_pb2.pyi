@@ -610,10 +610,16 @@ class Lease(_message.Message):
     TASK_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     TTL_SECONDS_FIELD_NUMBER: _builtins.int
+    OPENING_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """Fencing token: opaque, never issued twice."""
     ttl_seconds: _builtins.float
     """Seconds until it expires unless renewed."""
+    opening: _builtins.str
+    """When the task's stage was opened: opaque, another one if it is opened again
+    because Redis came back older. Finished tasks of earlier stages stay as they
+    are for as long as it is the same.
+    """
     @_builtins.property
     def task(self) -> Global___Task:
         """The task."""
@@ -624,10 +630,11 @@ class Lease(_message.Message):
         task: Global___Task | None = ...,
         token: _builtins.str = ...,
         ttl_seconds: _builtins.float = ...,
+        opening: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task", "token", b"token", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["opening", b"opening", "task", b"task", "token", b"token", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -21,11 +21,24 @@ local function touch(lease_ms)
   return tonumber(redis.call('HGET', run, 'grace') or 0)
 end
 
+-- Tasks that wait for an operator, by number, so that nobody has to look
+-- through all tasks for them.
+local waiting = { blocked = true, quarantined = true }
+local function note(id, state)
+  local problems = key('problems:' .. stage_of(id))
+  if waiting[state] then
+    redis.call('ZADD', problems, string.match(id, '%d+$'), id)
+  else
+    redis.call('ZREM', problems, id)
+  end
+end
+
 local function move(id, from, to)
   local tally = key('tally:' .. stage_of(id))
-  if from ~= '' then redis.call('HINCRBY', tally, from, -1) end
+  redis.call('HINCRBY', tally, from, -1)
   redis.call('HINCRBY', tally, to, 1)
   redis.call('HSET', task_key(id), 'state', to)
+  if waiting[from] or waiting[to] then note(id, to) end
 end
 
 local function enqueue(id, at)

@@ -6,6 +6,7 @@ local stages = key('stages')
 local stage, total, first, earlier = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 if redis.call('HSETNX', stages, stage, total) == 1 then
   redis.call('HSET', stages, stage .. '/opened', 0)
+  redis.call('HSET', key('openings'), stage, time[1] .. '.' .. time[2])
 end
 if tonumber(redis.call('HGET', stages, stage .. '/opened')) ~= first then return 0 end
 local added, lost = #ARGV - 4, 0
@@ -17,6 +18,7 @@ for i = 5, #ARGV do
   end
   if before[1] == 'quarantined' then
     redis.call('HSET', task_key(id), 'state', 'quarantined', 'error', before[2] or '')
+    note(id, 'quarantined')
     lost = lost + 1
   else
     enqueue(id, ARGV[i])
