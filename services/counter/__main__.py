@@ -4,19 +4,19 @@ import logging
 import sys
 import threading
 
-import redis
 from prometheus_client import REGISTRY
 
 from clipcurate.errors import ClipcurateError
 from clipcurate.rpc.server import Server
 from clipcurate.rpc.v1 import counter_pb2_grpc, ledger_pb2_grpc
 from services.counter.counts import CountStore
+from services.counter.durability import Durability, durability
 from services.counter.ledger import Ledger
 from services.counter.metrics import RunCollector
 from services.counter.service import CounterService, LedgerService
 from services.counter.settings import CounterSettings
 from services.counter.stability import Stability
-from services.counter.store import Store, translate
+from services.counter.store import FAILURES, Store, translate
 
 log = logging.getLogger("services.counter")
 SERVICES = ["clipcurate.v1.Counter", "clipcurate.v1.Ledger"]
@@ -44,43 +44,40 @@ def main() -> None:
 
 
 def _follow_redis(store: Store, settings: CounterSettings, server: Server) -> None:
-    """Be ready while Redis answers durably, and only then."""
+    """Be ready while Redis answers, durably if that is required, and only then."""
     answered: bool | None = None
-    ready = False
+    ready, said = False, ""
     while not server.stopping.is_set():
-        answers = _ping(store)
-        if answers is not answered:
-            log.log(*_news(answers, settings.redis_url))
+        answers = store.answers()
         if answers is not answered or not ready:
-            ready = answers and _durable_enough(store, settings)
+            found = _judge(store, answers)
+            ready = answers and (found.proven or not settings.require_durable)
             server.set_ready(ready)
+            if (news := f"{_news(answers, settings.redis_url)}{found.remark}") != said:
+                log.log(_level(ready, found.proven), news)
+                said = news
         answered = answers
         server.stopping.wait(PING_SECONDS if answers else PING_SECONDS / 5)
 
 
-def _ping(store: Store) -> bool:
+def _judge(store: Store, answers: bool) -> Durability:
     try:
-        return bool(store.redis.ping())
-    except redis.RedisError:
-        return False
+        return durability(store.nodes()) if answers else Durability(False)
+    except FAILURES as error:
+        return Durability(False, f"it cannot be asked how it writes: {error}")
 
 
-def _news(answers: bool, url: str) -> tuple[int, str]:
+def _news(answers: bool, url: str) -> str:
     place = url.rpartition("@")[2]
     if answers:
-        return logging.INFO, f"Redis answers at {place}"
-    return logging.WARNING, f"Redis does not answer at {place}; not ready until it does"
+        return f"Redis answers at {place}. "
+    return f"Redis does not answer at {place}; not ready until it does"
 
 
-def _durable_enough(store: Store, settings: CounterSettings) -> bool:
-    try:
-        durable = store.is_durable() is True
-    except redis.RedisError:
-        durable = False
-    if not durable:
-        level = logging.ERROR if settings.require_durable else logging.WARNING
-        log.log(level, "Redis may lose acknowledged writes: set appendonly yes, appendfsync always")
-    return durable or not settings.require_durable
+def _level(ready: bool, proven: bool) -> int:
+    if not ready:
+        return logging.ERROR
+    return logging.INFO if proven else logging.WARNING
 
 
 if __name__ == "__main__":

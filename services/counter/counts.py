@@ -1,9 +1,8 @@
 """Counts in Redis: packed ranges, one mark per task and range, and the check before freezing."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +25,16 @@ class Range:
     language: str
     first: int
     length: int
+
+
+@dataclass(frozen=True)
+class Put:
+    """New marks and counts of a range (counts empty: as they are), made from the known marks."""
+
+    part: Range
+    known: bytes
+    marks: bytes
+    counts: bytes
 
 
 class CountStore:
@@ -60,14 +69,15 @@ class CountStore:
         self, run_id: str, window: list[Range], tasks: Mapping[int, Adds], repeated: Counter[int]
     ) -> list[Range]:
         """Try to add to some ranges; return those that someone else changed meanwhile."""
-        pipe, sent = self._store.redis.pipeline(transaction=False), []
+        puts: list[Put] = []
+        sent = []
         for part, (counts, marks) in zip(window, self._values(run_id, window), strict=True):
             fresh, new_marks = _unmarked(tasks, marks)
             if fresh:
                 new_counts = _added(part, counts, [tasks[task] for task in fresh])
-                self._put(pipe, run_id, part, marks, new_marks, new_counts)
+                puts.append(Put(part, marks, new_marks, new_counts))
             sent.append((part, fresh))
-        replies = iter(pipe.execute())
+        replies = iter(self._put(run_id, puts))
         changed = []
         for part, fresh in sent:
             if fresh and not next(replies):
@@ -116,7 +126,7 @@ class CountStore:
         """
         expected, left = _bits(counted), 0
         sizes = {language: len(array) for language, array in counts.items()}
-        pipe = self._store.redis.pipeline(transaction=False)
+        puts = []
         for part, marks in zip(_ranges(sizes), self._marks(run_id, sizes), strict=True):
             if not settled and _apart(expected, marks)[1]:
                 left += 1
@@ -126,20 +136,30 @@ class CountStore:
             unused = len(marks) - len(packed) + 1 if marks.startswith(packed) else 0
             other = packed + b"\0" * unused
             value = counts[part.language][part.first : part.first + part.length].astype(">i8")
-            self._put(pipe, run_id, part, marks, other, value.tobytes())
-        return left + sum(1 for replaced in pipe.execute() if not replaced)
+            puts.append(Put(part, marks, other, value.tobytes()))
+        return left + self._put(run_id, puts).count(0)
 
-    def _put(
-        self, pipe: Any, run_id: str, part: Range, known: bytes, marks: bytes, counts: bytes
-    ) -> None:
-        """Queue: put marks and counts (empty: as they are) if the marks are still the known."""
-        keys = self._keys(run_id, part)
-        self._store.scripts["replace"](keys=keys, args=[known, marks, counts], client=pipe)
+    def _put(self, run_id: str, puts: Sequence[Put]) -> list[int]:
+        """Put values in place; return 1 for each, 0 where the marks are no longer the known.
+
+        The script goes along: a server that has just lost all scripts answers like any other.
+        """
+        text = self._store.scripts["replace"].text
+        with self._store.node(run_id) as node:
+            pipe = node.pipeline(transaction=False)
+            for put in puts:
+                values = (put.known, put.marks, put.counts)
+                pipe.eval(text, 2, *self._keys(run_id, put.part), *values)
+            replies: list[int] = pipe.execute()
+        return replies
 
     def _marks(self, run_id: str, sizes: Mapping[str, int]) -> Iterator[bytes]:
         """Yield each range's marks; empty if absent."""
         keys = [self._keys(run_id, part)[1] for part in _ranges(sizes)]
-        yield from (marks or b"" for marks in self._store.redis.mget(keys))
+        if keys:
+            with self._store.node(run_id) as node:
+                values = node.mget(keys)
+            yield from (marks or b"" for marks in values)
 
     def _keys(self, run_id: str, part: Range) -> list[str]:
         prefix, number = run_prefix(run_id), part.first // RANGE
@@ -150,11 +170,12 @@ class CountStore:
 
     def _values(self, run_id: str, parts: Iterable[Range]) -> Iterator[tuple[bytes, bytes]]:
         """Yield counts and marks of each range as they were at one moment; empty if absent."""
-        pipe = self._store.redis.pipeline(transaction=False)
-        for part in parts:
-            pipe.mget(self._keys(run_id, part))
-        for counts, marks in pipe.execute():
-            yield counts or b"", marks or b""
+        with self._store.node(run_id) as node:
+            pipe = node.pipeline(transaction=False)
+            for part in parts:
+                pipe.mget(self._keys(run_id, part))
+            values = pipe.execute()
+        yield from ((counts or b"", marks or b"") for counts, marks in values)
 
 
 def _ranges(sizes: Mapping[str, int]) -> Iterator[Range]:

@@ -61,16 +61,17 @@ class Ledger(RunReader):
         run = run_prefix(run_id) + "run"
         self._refuse_other_output(run_id, spec)
         now = time.time()
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.hsetnx(run, "spec", spec.SerializeToString())
-        pipe.hsetnx(run, "created", repr(now))
-        pipe.hset(run, "state", "active")
-        for number, emission in enumerate(emissions):
-            value = emission.SerializeToString(deterministic=True)
-            key = emission_key(emission)
-            pipe.hsetnx(run_prefix(run_id) + "emissions", key, value)
-            pipe.zadd(run_prefix(run_id) + "order", {key: now + number * 1e-3}, nx=True)
-        pipe.execute()
+        with self._store.node(run_id) as node:
+            pipe = node.pipeline(transaction=True)
+            pipe.hsetnx(run, "spec", spec.SerializeToString())
+            pipe.hsetnx(run, "created", repr(now))
+            pipe.hset(run, "state", "active")
+            for number, emission in enumerate(emissions):
+                value = emission.SerializeToString(deterministic=True)
+                key = emission_key(emission)
+                pipe.hsetnx(run_prefix(run_id) + "emissions", key, value)
+                pipe.zadd(run_prefix(run_id) + "order", {key: now + number * 1e-3}, nx=True)
+            pipe.execute()
         self._redis.zadd(RUNS, {run_id: now}, nx=True)
         self._activate(run_id)
         self.advance(run_id)

@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Iterator
 
-import redis
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.ledger import Ledger
+from services.counter.store import FAILURES
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class RunCollector(Collector):
                 for name, value in _stability(run).items():
                     stability[name].add_metric([run.run_id], value)
             up.add_metric([], 1)
-        except redis.RedisError as error:
+        except FAILURES as error:
             log.warning("no figures of runs: %s", error)
             up.add_metric([], 0)
         yield from (up, tasks, pairs, hits, *stability.values())

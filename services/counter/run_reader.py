@@ -1,6 +1,7 @@
 """What Redis holds of runs, as the messages that clients see. Nothing here changes anything."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +30,11 @@ class RunReader:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._redis = store.redis
         self._windows = WindowStore(store)
+
+    @property
+    def _redis(self) -> Any:
+        return self._store.redis
 
     def run_ids(self) -> list[str]:
         """Return all runs that Redis still holds, oldest first."""
@@ -191,12 +195,14 @@ class RunReader:
         return None if value is None else pb.TaskResult.FromString(value)
 
     def _records(self, run_id: str, task_ids: Sequence[str]) -> list[pb.TaskRecord]:
-        pipe = self._redis.pipeline(transaction=False)
-        for task_id in task_ids:
-            pipe.hgetall(f"{run_prefix(run_id)}task:{task_id}")
+        with self._store.node(run_id) as node:
+            pipe = node.pipeline(transaction=False)
+            for task_id in task_ids:
+                pipe.hgetall(f"{run_prefix(run_id)}task:{task_id}")
+            found = pipe.execute()
         return [
             _record(task_of(run_id, task_id), fields)
-            for task_id, fields in zip(task_ids, pipe.execute(), strict=True)
+            for task_id, fields in zip(task_ids, found, strict=True)
         ]
 
     def _progress(self, run_id: str, key: StageKey, tally: StageTally) -> pb.StageProgress:
@@ -220,11 +226,12 @@ class RunReader:
         """Sum the units of the stage's tasks in flight."""
         prefix = run_prefix(run_id)
         leased = [name.decode() for name in self._redis.zrange(prefix + "leases", 0, -1)]
-        pipe = self._redis.pipeline(transaction=False)
-        for task_id in leased:
-            if parse_task_id(task_id)[0] == key:
-                pipe.hmget(f"{prefix}task:{task_id}", "units_done", "units_total")
-        values = pipe.execute()
+        with self._store.node(run_id) as node:
+            pipe = node.pipeline(transaction=False)
+            for task_id in leased:
+                if parse_task_id(task_id)[0] == key:
+                    pipe.hmget(f"{prefix}task:{task_id}", "units_done", "units_total")
+            values = pipe.execute()
         return sum(int(v[0] or 0) for v in values), sum(int(v[1] or 0) for v in values)
 
     def _problems(self, run_id: str, tallies: Mapping[StageKey, StageTally]) -> list[pb.TaskRecord]:

@@ -11,9 +11,11 @@ class CounterSettings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_prefix="CLIPCURATE_COUNTER_")
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix://")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", description="redis://, rediss://, unix://, redis[s]+cluster://"
+    )
     require_durable: bool = Field(
-        False, description="stay not ready unless Redis reports appendfsync always"
+        False, description="stay not ready unless Redis proves to be durable"
     )
     lease_seconds: float = Field(30.0, gt=0, description="lifetime of a lease unless renewed")
     backoff_seconds: float = Field(

@@ -1,25 +1,45 @@
 """The connection to Redis: keys, scripts, and what its failures mean."""
 
-import logging
+import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from importlib import resources
 from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff
-from redis.commands.core import Script
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    NoScriptError,
+    RedisClusterException,
+    TryAgainError,
+)
 from redis.retry import Retry
 
 from clipcurate.errors import ClipcurateError, StorageError, UnavailableError
-
-log = logging.getLogger(__name__)
+from services.counter.address import Address
 
 _SCRIPTS = resources.files("services.counter") / "scripts"
 _CONNECT_SECONDS = 5.0
-_ANSWER_SECONDS = 15.0
+_ANSWER_SECONDS = 5.0
 """No command takes a tenth of a second; what takes so long is a connection that is gone."""
 _CANNOT_WRITE = re.compile(r"\b(MISCONF|OOM)\b")
+_ELSEWHERE = re.compile(r"\b(READONLY|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|NOREPLICAS|BUSY)\b")
+"""What ends by itself: a replica, a slot on its way, a node or a cluster that is down."""
+_AWAY = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.ReadOnlyError,
+    AskError,
+    TryAgainError,
+    ClusterDownError,
+    RedisClusterException,
+)
+FAILURES = (redis.RedisError, RedisClusterException)
+"""What a call of Redis may raise."""
 RUNS = "clipcurate:runs"
 """Sorted set of all run ids by time of creation."""
 ACTIVE_RUNS = "clipcurate:active"
@@ -33,28 +53,81 @@ def run_prefix(run_id: str) -> str:
 
 def translate(error: Exception) -> ClipcurateError | None:
     """Say what a Redis error means to a client, or None where it is a defect."""
-    if not isinstance(error, redis.RedisError):
+    if not isinstance(error, FAILURES):
         return None
-    if isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.ReadOnlyError):
-        return UnavailableError(f"Redis cannot be reached ({error}); the call may be repeated")
     # In scripts and pipelines the code stands in the middle of the message.
+    if _passes(error):
+        return UnavailableError(f"Redis cannot be reached ({error}); the call may be repeated")
     if isinstance(error, redis.OutOfMemoryError) or _CANNOT_WRITE.search(str(error)):
         return StorageError(f"Redis cannot write: {error}; give it disk or memory")
     return None
 
 
+def _passes(error: Exception) -> bool:
+    return isinstance(error, _AWAY) or bool(_ELSEWHERE.search(str(error)))
+
+
+class Script:
+    """A script that survives SCRIPT FLUSH, restarts and failover, whatever their moment."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def call(self, node: Any, keys: list[str], args: tuple[Any, ...]) -> Any:
+        """Run it on a node, which is told its text again where it has forgotten it."""
+        try:
+            return node.evalsha(self._sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return node.eval(self.text, len(keys), *keys, *args)
+
+
 class Store:
-    """A Redis client and the service's scripts, which survive SCRIPT FLUSH and restarts."""
+    """A Redis or a Redis Cluster, and the service's scripts."""
 
     def __init__(self, url: str) -> None:
-        # Any: redis-py types every reply as bytes or str, whatever decode_responses says.
-        self.redis: Any = redis.Redis.from_url(
-            url,
+        self._address = Address.parse(url)
+
+    # Any: redis-py types every reply as bytes or str, whatever decode_responses says.
+    @cached_property
+    def redis(self) -> Any:
+        """The client for commands on one key. Of a cluster it is made once the cluster answers."""
+        return self._address.client(
             socket_connect_timeout=_CONNECT_SECONDS,
             socket_timeout=_ANSWER_SECONDS,
             health_check_interval=15,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
         )
+
+    @contextmanager
+    def node(self, run_id: str) -> Iterator[Any]:
+        """Yield the client of the one node that holds a run, for scripts and pipelines.
+
+        They are never redirected while a slot moves: half of a run's keys would be missing there.
+        Such a call fails, and is repeated, until the slot has arrived. After a failure the next
+        call looks for the node again.
+        """
+        try:
+            yield self._node(run_prefix(run_id))
+        except FAILURES as error:
+            if _passes(error):
+                self._look_again()
+            raise
+
+    def nodes(self) -> list[Any]:
+        """Return a client of every node."""
+        if not self._address.cluster:
+            return [self.redis]
+        return [self.redis.get_redis_connection(node) for node in self.redis.get_nodes()]
+
+    def answers(self) -> bool:
+        """Say whether Redis can be read now."""
+        try:
+            self.redis.zcard(ACTIVE_RUNS)
+        except FAILURES:
+            self._look_again()
+            return False
+        return True
 
     @cached_property
     def scripts(self) -> dict[str, Script]:
@@ -64,16 +137,30 @@ class Store:
         names.append("close_window")
         found = {name: common + (_SCRIPTS / f"{name}.lua").read_text() for name in names}
         found["replace"] = (_SCRIPTS / "replace.lua").read_text()
-        return {name: self.redis.register_script(text) for name, text in found.items()}
+        return {name: Script(text) for name, text in found.items()}
 
     def call(self, script: str, run_id: str, *args: Any) -> Any:
         """Run a ledger script on a run."""
-        return self.scripts[script](keys=[run_prefix(run_id)], args=args)
+        with self.node(run_id) as node:
+            return self.scripts[script].call(node, [run_prefix(run_id)], args)
 
-    def is_durable(self) -> bool | None:
-        """Say whether every write is on disk before its reply; None where Redis will not tell."""
+    def close(self) -> None:
+        """Close all connections."""
+        self.redis.close()
+
+    def _node(self, key: str) -> Any:
+        if not self._address.cluster:
+            return self.redis
+        return self.redis.get_redis_connection(self.redis.get_node_from_key(key))
+
+    def _look_again(self) -> None:
+        """Find out anew who holds what: the map of a cluster, or who is primary behind a name."""
+        if "redis" not in self.__dict__:
+            return
+        if not self._address.cluster:
+            self.redis.connection_pool.disconnect(inuse_connections=False)
+            return
         try:
-            config = self.redis.config_get("append*")
-        except redis.ResponseError:
-            return None
-        return bool(config.get("appendonly") == "yes" and config.get("appendfsync") == "always")
+            self.redis.nodes_manager.initialize()
+        except FAILURES:  # no node that was known answers: begin with the address
+            self.__dict__.pop("redis", None)

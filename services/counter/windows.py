@@ -66,11 +66,10 @@ class WindowStore:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._redis = store.redis
 
     def state(self, run_id: str) -> WindowState:
         """Return the end of a run's last window."""
-        found = self._redis.hgetall(run_prefix(run_id) + "window")
+        found = self._store.redis.hgetall(run_prefix(run_id) + "window")
         if not found:
             return WindowState()
         fields = {name.decode(): value.decode() for name, value in found.items()}
@@ -84,7 +83,8 @@ class WindowStore:
         """Return the counts at the end of a window; None where Redis does not have all of them."""
         found = {}
         for language, size in sizes.items():
-            pieces = self._redis.mget(_keys(run_id, state.base, language, size))
+            with self._store.node(run_id) as node:
+                pieces = node.mget(_keys(run_id, state.base, language, size))
             counts = np.frombuffer(b"".join(piece or b"" for piece in pieces), ">i8")
             if len(counts) != size:
                 return None
@@ -95,22 +95,24 @@ class WindowStore:
         """End a window with these counts; False if someone else has ended it."""
         after = replace(after, base=secrets.token_hex(8))
         sizes = {language: len(array) for language, array in counts.items()}
-        pipe = self._redis.pipeline(transaction=False)
-        for language, array in counts.items():
-            keys = _keys(run_id, after.base, language, len(array))
-            for number, key in enumerate(keys):
-                pipe.set(key, array[number * RANGE : (number + 1) * RANGE].astype(">i8").tobytes())
-        pipe.execute()
+        with self._store.node(run_id) as node:
+            pipe = node.pipeline(transaction=False)
+            for language, array in counts.items():
+                keys = _keys(run_id, after.base, language, len(array))
+                for first, key in zip(range(0, len(array), RANGE), keys, strict=True):
+                    pipe.set(key, array[first : first + RANGE].astype(">i8").tobytes())
+            pipe.execute()
         closed = bool(self._store.call("close_window", run_id, before.base, *_fields(after)))
         self._forget(run_id, before.base if closed else after.base, sizes)
         return closed
 
     def _forget(self, run_id: str, base: str, sizes: Mapping[str, int]) -> None:
-        pipe = self._redis.pipeline(transaction=False)
-        for language, size in sizes.items():
-            for key in _keys(run_id, base, language, size):
-                pipe.delete(key)
-        pipe.execute()
+        with self._store.node(run_id) as node:
+            pipe = node.pipeline(transaction=False)
+            for language, size in sizes.items():
+                for key in _keys(run_id, base, language, size):
+                    pipe.delete(key)
+            pipe.execute()
 
 
 def _keys(run_id: str, base: str, language: str, size: int) -> list[str]:

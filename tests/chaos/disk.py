@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.wait import wait_until
+from tests.waiting import wait_until
 
 MEGABYTES = 96
 

@@ -14,7 +14,7 @@ from tests.chaos.deliveries import deliver_again
 from tests.chaos.links import Mode
 from tests.chaos.scene import Fault, Scene
 from tests.chaos.system import COUNTERS, LEASE_SECONDS, WORKERS, System
-from tests.chaos.wait import wait_until
+from tests.waiting import wait_until
 
 LONG = 2.5 * LEASE_SECONDS
 """Longer than a lease and than its grace."""

@@ -1,4 +1,4 @@
-"""A ledger and counts over a real Redis, with an empty database for every test."""
+"""A ledger and counts over every kind of Redis, with an empty database for every test."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,21 @@ from services.counter.counts import CountStore
 from services.counter.ledger import Ledger
 from services.counter.settings import CounterSettings
 from services.counter.store import Store
+from tests.redis_servers import SOURCES, binary, cluster, server
+
+INSTALLED = [name for name, source in SOURCES.items() if source.binary()]
+
+
+@pytest.fixture(scope="session", params=[*INSTALLED, *map("cluster of {}".format, INSTALLED)])
+def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of each server that is here (see `test_servers.py`), and of clusters of it."""
+    name = request.param.rpartition(" ")[2]
+    if name == request.param:
+        with server(binary(name)) as alone:
+            yield alone.url
+    else:
+        with cluster(binary(name)) as found:
+            yield found.url
 
 
 @pytest.fixture
@@ -16,7 +31,7 @@ def store(redis_url: str) -> Iterator[Store]:
     store = Store(redis_url)
     store.redis.flushall()
     yield store
-    store.redis.close()
+    store.close()
 
 
 @pytest.fixture

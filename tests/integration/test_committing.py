@@ -46,4 +46,4 @@ def test_where_redis_is_away_everyone_hears_of_it() -> None:
     for delivery in waiting:
         with pytest.raises(redis.ConnectionError):
             delivery.result()
-    away.redis.close()
+    away.close()

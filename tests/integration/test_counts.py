@@ -154,7 +154,7 @@ def test_counters_add_to_the_same_ranges_at_the_same_time(store: Store, redis_ur
     assert np.array_equal(CountStore(store).read(RUN, "all", SIZE), dense(*parts))
     assert CountStore(store).wrong_marks(RUN, "all", SIZE, tasks(*range(60))) == (0, 0)
     for other in stores:
-        other.redis.close()
+        other.close()
 
 
 def test_what_was_made_from_counts_that_were_replaced_meanwhile_is_made_again(

@@ -343,14 +343,16 @@ def test_one_emission_blocked_and_another_under_way_is_no_blocked_run(
 
 def test_a_redis_without_memory_is_said(store: Store, ledger: Ledger) -> None:
     ledger.create(RUN, spec(1), [])
-    store.redis.config_set("maxmemory", 1)
+    for node in store.nodes():
+        node.config_set("maxmemory", 1)
     try:
         with pytest.raises(redis.RedisError) as caught:
             ledger.claim("a", MATCH)
         with pytest.raises(redis.RedisError) as in_pipeline:
             ledger.create("other", spec(1), [])
     finally:
-        store.redis.config_set("maxmemory", 0)
+        for node in store.nodes():
+            node.config_set("maxmemory", 0)
     for error in (caught.value, in_pipeline.value):
         assert isinstance(translate(error), StorageError)
 
