@@ -68,6 +68,12 @@ def hex_to_halves(digits: Iterable[str]) -> npt.NDArray[np.uint64]:
     return np.frombuffer(bytes.fromhex("".join(digits)), ">u8").astype(np.uint64).reshape(-1, 2)
 
 
+def column_to_halves(column: Strings) -> npt.NDArray[np.uint64]:
+    """As `hex_to_halves`, for an Arrow column without nulls."""
+    data, bounds = string_buffers(column)
+    return hex_to_halves([data[bounds[0] : bounds[-1]].tobytes().decode()])
+
+
 def halves_to_hex(halves: npt.NDArray[np.uint64]) -> pa.StringArray:
     """Turn a uint64 array of shape (n, 2) back into an Arrow column of 32-digit hex strings."""
     digits = halves.astype(">u8").tobytes().hex().encode()

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
@@ -32,10 +33,7 @@ def content_hash(table: pa.Table) -> str:
     state.update(str(table.num_rows).encode())
     for field in table.schema:
         state.update(f"\0{field.name}\0{_kind(field.type)}\0".encode())
-        array = table[field.name].combine_chunks()
-        if isinstance(array, pa.ChunkedArray):
-            array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-        _update(state, array)
+        _update(state, table[field.name].chunks or [pa.array([], field.type)])
     return state.hexdigest()
 
 
@@ -53,44 +51,56 @@ def _kind(kind: pa.DataType) -> str:
     return "binary" if _is_binary(kind) else str(kind)
 
 
-def _update(state: Any, array: Any) -> None:
-    """Feed one array's values, level by level."""
-    kind = array.type
+def _update(state: Any, chunks: list[Any]) -> None:
+    """Feed one column's values, level by level; it has at least one chunk."""
+    kind = chunks[0].type
     if isinstance(kind, pa.BaseExtensionType):
-        _update(state, array.storage)
+        _update(state, [chunk.storage for chunk in chunks])
         return
     if pa.types.is_dictionary(kind):
-        _update(state, array.dictionary_decode())
+        _update(state, [chunk.dictionary_decode() for chunk in chunks])
         return
     if pa.types.is_map(kind):
-        array = array.cast(pa.list_(pa.struct([kind.key_field, kind.item_field])))
-        kind = array.type
-    state.update(array.is_valid().to_numpy(zero_copy_only=False).tobytes())
+        items = pa.list_(pa.struct([kind.key_field, kind.item_field]))
+        chunks, kind = [chunk.cast(items) for chunk in chunks], items
+    for chunk in chunks:
+        state.update(chunk.is_valid().to_numpy(zero_copy_only=False))
     if pa.types.is_struct(kind):
-        for child in array.flatten():
-            _update(state, child)
+        for children in zip(*(chunk.flatten() for chunk in chunks), strict=True):
+            _update(state, list(children))
     elif _is_list(kind):
-        state.update(_lengths(pc.list_value_length(array)))
-        _update(state, array.flatten())
+        for chunk in chunks:
+            state.update(_lengths(pc.list_value_length(chunk)))
+        _update(state, [chunk.flatten() for chunk in chunks])
     elif _is_text(kind) or _is_binary(kind):
-        _update_strings(state, array)
+        _update_strings(state, chunks)
     elif not pa.types.is_null(kind):
-        plain = array.cast(_INTEGERS[kind]) if kind in _INTEGERS else array
-        values = plain.drop_null().to_numpy(zero_copy_only=False)
-        if values.dtype == object:  # decimals and intervals
-            values = np.frombuffer("\0".join(map(repr, values)).encode(), np.uint8)
-        state.update(values.tobytes())
+        _update_numbers(state, [chunk.drop_null() for chunk in chunks])
 
 
-def _update_strings(state: Any, values: Any) -> None:
-    """Feed lengths and bytes of strings."""
-    data, bounds = string_buffers(values)
-    state.update(np.diff(bounds).astype("<i8").tobytes())
-    state.update(data[bounds[0] : bounds[-1]].data)
+def _update_strings(state: Any, chunks: list[Any]) -> None:
+    """Feed the lengths, then the bytes of strings."""
+    pieces = [string_buffers(chunk) for chunk in chunks]
+    for _, bounds in pieces:
+        state.update(np.diff(bounds).astype("<i8", copy=False))
+    for data, bounds in pieces:
+        state.update(data[bounds[0] : bounds[-1]])
 
 
-def _lengths(lengths: Any) -> bytes:
-    packed: bytes = lengths.fill_null(0).cast(pa.int64()).to_numpy(zero_copy_only=False).tobytes()
+def _update_numbers(state: Any, chunks: list[Any]) -> None:
+    """Feed values of fixed width."""
+    kind = chunks[0].type
+    plain = [chunk.cast(_INTEGERS[kind]) if kind in _INTEGERS else chunk for chunk in chunks]
+    values = [chunk.to_numpy(zero_copy_only=False) for chunk in plain]
+    if values[0].dtype == object:  # decimals and intervals
+        state.update("\0".join(repr(value) for piece in values for value in piece).encode())
+        return
+    for piece in values:
+        state.update(np.ascontiguousarray(piece))
+
+
+def _lengths(lengths: Any) -> npt.NDArray[np.int64]:
+    packed: npt.NDArray[np.int64] = pc.fill_null(lengths, 0).cast(pa.int64()).to_numpy()
     return packed
 
 

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clipcurate.hashing import halves_to_hex, hash_pairs, hex_to_halves
+from clipcurate.hashing import column_to_halves, halves_to_hex, hash_pairs
 
 Halves = npt.NDArray[np.uint64]
 """128-bit ids of shape (n, 2), high half first."""
@@ -32,7 +32,7 @@ def pair_uids(pairs: pa.Table) -> Halves:
     computed = hash_pairs(pairs["key"], pairs["text"])
     own = pairs["uid"].is_valid().to_numpy()
     if own.any():
-        computed[own] = hex_to_halves(pairs["uid"].drop_null().to_pylist())
+        computed[own] = column_to_halves(pairs["uid"].drop_null())
     return computed
 
 

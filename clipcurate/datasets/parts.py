@@ -73,12 +73,14 @@ class KeptBatch:
     Attributes:
         pairs: with the columns of `dataset_schema`.
         images: image and image_ext of each pair, or None.
-        places: (shard name, row) of each pair.
+        shard: name of the shard that they come from.
+        rows: int64, row in the shard of each pair.
     """
 
     pairs: pa.Table
     images: pa.Table | None
-    places: list[tuple[str, int]]
+    shard: str
+    rows: npt.NDArray[np.int64]
 
 
 def kept_batches(
@@ -118,7 +120,7 @@ def _task_batches(
                 )
             chosen = np.flatnonzero(wanted[rows])
             if len(chosen):
-                yield _batch(pairs.take(chosen), scored, position + chosen, shard.name, extras)
+                yield _batch(pairs, chosen, scored, position, shard.name, extras)
             position = rows.stop
             if not wanted[position:end].any():
                 break
@@ -134,12 +136,14 @@ def _slice_length(shards: npt.NDArray[np.int32], start: int, shard: int) -> int:
 
 def _batch(
     pairs: pa.Table,
+    chosen: npt.NDArray[np.int64],
     scored: Scored,
-    positions: npt.NDArray[np.int64],
+    start: int,
     shard: str,
     extras: pa.Schema,
 ) -> KeptBatch:
-    index = scored.index
+    """Return the chosen rows of a pool table whose first pair is number `start` of the task."""
+    index, positions = scored.index, start + chosen
     ours = {
         "uid": halves_to_hex(index.uids[positions]),
         "metadata_lang": index.language.take(pa.array(positions)).cast(pa.string()),
@@ -147,16 +151,16 @@ def _batch(
         "critical_t": pa.array(scored.critical[positions]),
     }
     schema, sources = dataset_schema(extras), _sources(extras)
+    theirs = {name: sources.get(name, name) for name in schema.names if name not in ours}
+    images = [name for name in IMAGE_COLUMNS if name in pairs.column_names]
+    wanted = {*theirs.values(), *images}
+    taken = pairs.select([n for n in pairs.column_names if n in wanted]).take(pa.array(chosen))
     columns = [
-        ours[field.name]
-        if field.name in ours
-        else _column(pairs, sources.get(field.name, field.name), field.type)
+        ours[field.name] if field.name in ours else _column(taken, theirs[field.name], field.type)
         for field in schema
     ]
-    has_images = "image" in pairs.column_names
-    images = pairs.select(IMAGE_COLUMNS) if has_images else None
-    places = [(shard, row) for row in index.row[positions].tolist()]
-    return KeptBatch(pa.table(columns, schema=schema), images, places)
+    has_images = taken.select(images) if images else None
+    return KeptBatch(pa.table(columns, schema=schema), has_images, shard, index.row[positions])
 
 
 def _column(pairs: pa.Table, name: str, kind: pa.DataType) -> Any:
@@ -166,15 +170,31 @@ def _column(pairs: pa.Table, name: str, kind: pa.DataType) -> Any:
 
 
 def write_pairs(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> tuple[int, str]:
-    """Write the parquet file of a part; return its rows and its content hash.
+    """Write the parquet file of a part as the tables come; return its rows and its content hash.
 
-    The bytes depend on the pairs and on the writer's version only, not on how they were batched
-    (a part's texts are far below the 2 GiB above which Arrow keeps batches apart).
+    The bytes depend on the pairs and on the writer's version only, not on how they were batched.
     """
-    table = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
     coded = [name for name in schema.names if name not in _MANY_VALUES]
-    pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=coded)
-    return table.num_rows, content_hash(table)
+    groups = [schema.empty_table()]
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=coded) as writer:
+        for group in _row_groups(tables):
+            writer.write_table(group)
+            groups.append(group)
+    whole = pa.concat_tables(groups)
+    return whole.num_rows, content_hash(whole)
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Cut tables anew into pieces of ROW_GROUP rows, each in one chunk."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        while sum(piece.num_rows for piece in waiting) >= ROW_GROUP:
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, ROW_GROUP).combine_chunks()
+            waiting = [joined.slice(ROW_GROUP)]
+    if any(piece.num_rows for piece in waiting):
+        yield pa.concat_tables(waiting).combine_chunks()
 
 
 def write_images(samples: Iterable[Sample], part: int, path: Path) -> int:
@@ -199,14 +219,14 @@ def image_samples(batches: Iterable[KeptBatch]) -> Iterator[Sample]:
     for batch in batches:
         if batch.images is None:
             continue
-        rows = zip(batch.pairs.to_pylist(), batch.images.to_pylist(), batch.places, strict=True)
-        for pair, image, (shard, row) in rows:
-            if current and (current[2]["shard"], current[2]["row"]) == (shard, row):
+        rows = (batch.pairs.to_pylist(), batch.images.to_pylist(), batch.rows.tolist())
+        for pair, image, row in zip(*rows, strict=True):
+            if current and (current[2]["shard"], current[2]["row"]) == (batch.shard, row):
                 current[2]["texts"].append(_text(pair))
                 continue
             if current:
                 yield current
-            record = {"uid": pair["uid"], "url": pair["url"], "shard": shard, "row": row}
+            record = {"uid": pair["uid"], "url": pair["url"], "shard": batch.shard, "row": row}
             current = (image["image"], image["image_ext"], record | {"texts": [_text(pair)]})
     if current:
         yield current

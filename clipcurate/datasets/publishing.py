@@ -27,7 +27,7 @@ from clipcurate.datasets.manifest import (
 )
 from clipcurate.datasets.parts import Sample, write_images, write_pairs
 from clipcurate.datasets.snapshot import Counts
-from clipcurate.hashing import hash_bytes, hex_to_halves
+from clipcurate.hashing import column_to_halves, hash_bytes
 
 UIDS = "uids.npy"
 ENTRY_COUNTS = "entry_counts.json"
@@ -133,11 +133,20 @@ def sorted_uids(dataset_url: str, pairs: Sequence[FileRecord]) -> npt.NDArray[np
     """Return all uids of the parts in DataComp's format, sorted."""
     halves = [np.zeros((0, 2), np.uint64)]
     for file in pairs:
-        uids = read_part(dataset_url, file, ["uid"])["uid"].to_pylist()
-        halves.append(hex_to_halves(uids))
-    joined = np.concatenate(halves)
-    ordered = joined[np.lexsort((joined[:, 1], joined[:, 0]))]
-    return np.ascontiguousarray(ordered).view(UID_DTYPE).reshape(-1)
+        halves.append(column_to_halves(read_part(dataset_url, file, ["uid"])["uid"]))
+    return _sorted(np.concatenate(halves)).view(UID_DTYPE).reshape(-1)
+
+
+def _sorted(halves: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the rows in order: by their high halves, and where these are equal by the low ones."""
+    halves = halves[np.argsort(halves[:, 0])]
+    high = halves[:, 0]
+    again = np.zeros(len(high), np.bool_)
+    again[1:] = high[1:] == high[:-1]
+    again[:-1] |= again[1:]
+    tied = halves[again]
+    halves[again] = tied[np.lexsort((tied[:, 1], tied[:, 0]))]
+    return halves
 
 
 def _manifest(

@@ -5,12 +5,15 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pyarrow as pa
+
 from clipcurate import storage
 from clipcurate.datasets import parts, snapshot
 from clipcurate.datasets.emission import EmissionPlan, make_plan
 from clipcurate.datasets.manifest import NAME, FileRecord
 from clipcurate.datasets.match_index import MatchIndex, extras_from_hex
 from clipcurate.datasets.outcomes import score
+from clipcurate.datasets.parts import KeptBatch
 from clipcurate.datasets.publishing import (
     made_here,
     publish_dataset,
@@ -134,17 +137,21 @@ class SamplerTasks:
         plan = self._emission_plan(assignment)
         part = assignment.task.index
         scored = self._scored(assignment, files)
-        batches = []
-        for batch in parts.kept_batches(files.plan, plan, part, scored.load):
-            batches.append(batch)
-            assignment.check(batch.pairs.num_rows)
+        with_images: list[KeptBatch] = []
+
+        def pairs() -> Iterator[pa.Table]:
+            for batch in parts.kept_batches(files.plan, plan, part, scored.load):
+                assignment.check(batch.pairs.num_rows)
+                if batch.images is not None:
+                    with_images.append(batch)
+                yield batch.pairs
+
         dataset = assignment.emission.plan.dataset_url
         with storage.staged(dataset, assignment.lease.token) as directory:
             schema = parts.dataset_schema(extras_from_hex(plan.extras))
-            pairs = (batch.pairs for batch in batches)
-            records = [publish_pairs(pairs, schema, part, directory, dataset)]
-            if any(batch.images is not None for batch in batches):
-                images = parts.image_samples(batches)
+            records = [publish_pairs(pairs(), schema, part, directory, dataset)]
+            if with_images:
+                images = parts.image_samples(with_images)
                 records.append(publish_images(images, part, directory, dataset))
         result = pb.WriteResult(
             files=[json.dumps(record.to_json()) for record in records], pairs=records[0].rows

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from clipcurate.hashing import (
     CHUNK,
     canonical_json,
+    column_to_halves,
     halves_to_hex,
     hash_bytes,
     hash_file,
@@ -67,3 +68,5 @@ def test_hex_and_halves_are_inverse_and_keep_the_order(values: list[int]) -> Non
     halves = hex_to_halves(digits)
     assert halves_to_hex(halves).to_pylist() == digits
     assert halves.tolist() == sorted(halves.tolist())
+    column = pa.chunked_array([["x", *digits[:1]], digits[1:]], pa.string())[1:]
+    assert column_to_halves(column).tolist() == halves.tolist()

@@ -117,6 +117,24 @@ ROW = st.fixed_dictionaries(
 SCHEMA = pa.schema([("s", pa.string()), ("l", pa.list_(pa.string())), ("f", pa.float64())])
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (DECIMALS, pa.decimal128(9, 2)),
+        ([1, None, 3], pa.uint16()),
+        ([True, None, False], pa.bool_()),
+        ([{"a": "x", "b": [1]}, None, {"a": None, "b": []}], None),
+        ([[("k", 1)], None, []], pa.map_(pa.string(), pa.int8())),
+        (["u", None, "u"], CODED),
+    ],
+    ids=str,
+)
+def test_chunks_make_no_difference(values: list[Any], kind: pa.DataType | None) -> None:
+    whole = pa.array(values, kind)
+    chunks = pa.chunked_array([whole[:1], whole[:0], whole[1:]])
+    assert content_hash(pa.table({"x": chunks})) == of(values, kind)
+
+
 @given(st.lists(ROW, max_size=4), st.lists(ROW, max_size=4), st.integers(0, 4))
 def test_equal_tables_and_only_they_have_equal_hashes(
     one: list[dict[str, Any]], two: list[dict[str, Any]], split: int

@@ -92,8 +92,8 @@ def test_a_row_never_spans_parts(make_run, parquet_pool: Path) -> None:  # type:
     plan, scored = run.plan_for(replace(RAW, part_bytes=1)), run.scored(RAW)
     assert plan.num_parts == sum(plan.kept_records)
     seen = [
-        {place for batch in kept_batches(run.plan, plan, part, scored.__getitem__)
-         for place in batch.places}
+        {(batch.shard, row) for batch in kept_batches(run.plan, plan, part, scored.__getitem__)
+         for row in batch.rows.tolist()}
         for part in range(plan.num_parts)
     ]  # fmt: skip
     assert all(len(places) == 1 for places in seen)

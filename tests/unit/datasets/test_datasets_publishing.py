@@ -35,8 +35,9 @@ def test_uids_are_datacomps_subset_format(make_run, parquet_pool: Path) -> None:
 
 def test_uids_sort_as_unsigned_hex(tmp_path: Path) -> None:
     digits = ["f" * 32, "0" * 32, "8" + "0" * 31, "7" + "f" * 31, "0" * 31 + "1"]
+    digits += ["8" + "0" * 30 + last for last in "312"] + ["f" * 32]
     pq.write_table(pa.table({"uid": digits}), tmp_path / "p.parquet")
-    array = sorted_uids(str(tmp_path), [FileRecord("p.parquet", "pairs", 0, "", 5)])
+    array = sorted_uids(str(tmp_path), [FileRecord("p.parquet", "pairs", 0, "", 9)])
     assert [f"{int(a):016x}{int(b):016x}" for a, b in array] == sorted(digits)
     assert sorted_uids(str(tmp_path), []).shape == (0,)
 
