@@ -14,6 +14,7 @@ from services.counter.stages import (
     StageKey,
     hand_out_scores,
     reading_stages,
+    stage_before,
 )
 from services.counter.store import ACTIVE_RUNS, RUNS, Store, run_prefix
 
@@ -92,16 +93,15 @@ class Ledger(RunReader):
 
     def _open_due(self, run_id: str) -> bool:
         """Open what is due now; say whether that was anything."""
-        due = self.due(run_id)
-        for key, total in due:
-            self._open(run_id, key, total, self.spec(run_id).order_seed)
-        return bool(due)
+        opened = [self._open(run_id, key, total) for key, total in self.due(run_id)]
+        return any(opened)
 
     def claim(self, worker: str, stages: Sequence[int]) -> pb.Lease | None:
         """Hand out a task of an active run, oldest run first, or None."""
         for run_id in self.active_run_ids():
             token = secrets.token_hex(16)
-            args = [worker, token, self._lease_ms, self._backoff_ms, self._max_failures, *stages]
+            limits = [self._backoff_ms, self._max_failures, self._second_opinion_ms]
+            args = [worker, token, self._lease_ms, *limits, *stages]
             task_id = self._store.call("claim", run_id, *args)
             if task_id is not None:
                 task = task_of(run_id, task_id.decode())
@@ -206,13 +206,18 @@ class Ledger(RunReader):
             )
         return answer if isinstance(answer, bytes) else b""
 
-    def _open(self, run_id: str, key: StageKey, total: int, order_seed: int) -> None:
-        reading, _ = reading_stages(self.spec(run_id))
+    def _open(self, run_id: str, key: StageKey, total: int) -> bool:
+        """Open a stage; False if Redis has meanwhile lost what made it due."""
+        spec = self.spec(run_id)
+        reading, _ = reading_stages(spec)
         read_before = str(reading) if key == StageKey(pb.STAGE_MATCH) != reading else ""
-        scores = hand_out_scores(total, order_seed)
+        stages = [read_before, str(stage_before(key, spec) or "")]
+        scores = hand_out_scores(total, spec.order_seed)
         for first in range(0, max(total, 1), OPEN_CHUNK):
             chunk = scores[first : first + OPEN_CHUNK]
-            self._store.call("open_stage", run_id, str(key), total, first, read_before, *chunk)
+            if self._store.call("open_stage", run_id, str(key), total, first, *stages, *chunk) < 0:
+                return False
+        return True
 
     def _refuse_late_quarantine(self, run_id: str, reading: StageKey, accept: bool) -> None:
         match = StageKey(pb.STAGE_MATCH)

@@ -8,6 +8,16 @@ import numpy as np
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
 FINISHED = ("done", "quarantined")
+_BEFORE = {
+    pb.STAGE_DEDUP: pb.STAGE_KEYS,
+    pb.STAGE_FREEZE: pb.STAGE_MATCH,
+    pb.STAGE_SCORE: pb.STAGE_FREEZE,
+    pb.STAGE_PLAN: pb.STAGE_SCORE,
+    pb.STAGE_WRITE: pb.STAGE_PLAN,
+    pb.STAGE_PUBLISH: pb.STAGE_WRITE,
+    pb.STAGE_TRAIN: pb.STAGE_PUBLISH,
+}
+_OF_RUNS = (pb.STAGE_KEYS, pb.STAGE_DEDUP, pb.STAGE_MATCH, pb.STAGE_FREEZE)
 _BEFORE_MATCH = (pb.STAGE_KEYS, pb.STAGE_DEDUP)
 
 
@@ -113,6 +123,16 @@ def reading_stages(spec: pb.RunSpec) -> tuple[StageKey, StageKey]:
     if spec.dedup_partitions:
         return StageKey(pb.STAGE_KEYS), StageKey(pb.STAGE_DEDUP)
     return StageKey(pb.STAGE_MATCH), StageKey(pb.STAGE_FREEZE)
+
+
+def stage_before(key: StageKey, spec: pb.RunSpec) -> StageKey | None:
+    """Return the stage that must be finished before this one opens, if there is one."""
+    if key.stage == pb.STAGE_MATCH and spec.dedup_partitions:
+        return StageKey(pb.STAGE_DEDUP)
+    before = _BEFORE.get(key.stage)
+    if before is None:
+        return None
+    return StageKey(before, "" if before in _OF_RUNS else key.emission)
 
 
 def is_finished(tallies: Mapping[StageKey, StageTally], key: StageKey) -> bool:

@@ -64,19 +64,25 @@ def older_range(scene: Scene) -> None:
     number = scene.rng.randrange(3)
     keys = [f"{run_prefix(scene.wanted.run_id)}{kind}:all:{number}" for kind in ("counts", "marks")]
     with scene.system.redis() as client:
-        before = client.mget(keys)
+        before = dict(zip(keys, client.mget(keys), strict=True))
         _pass(SHORT)
-        for key, value in zip(keys, before, strict=True):
-            if value is None:
-                client.delete(key)
-            else:
-                client.set(key, value)
+        if None in before.values():
+            client.delete(*keys)
+        else:
+            client.mset(before)
 
 
 def lost_slot(scene: Scene) -> None:
     """All keys of the run's slot are gone; the lists of runs are not."""
     with scene.system.redis() as client:
-        client.delete(*client.scan_iter(run_prefix(scene.wanted.run_id) + "*", 1000))
+        client.eval(_LOSE, 1, run_prefix(scene.wanted.run_id))
+
+
+_LOSE = """
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  if string.sub(key, 1, #KEYS[1]) == KEYS[1] then redis.call('DEL', key) end
+end
+"""
 
 
 def lost_lists(scene: Scene) -> None:
@@ -139,6 +145,8 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
           redis.call('HINCRBY', key, field, shift)
         end
       end
+    elseif string.sub(name, 1, 5) == 'task:' and redis.call('HEXISTS', key, 'avoid_until') == 1 then
+      redis.call('HINCRBY', key, 'avoid_until', shift)
     end
   end
 end

@@ -480,3 +480,32 @@ def test_a_run_that_the_lists_have_lost_is_put_back_by_whoever_looks(
     ledger.look(RUN)
     assert ledger.run_ids() == [RUN]
     assert claim(ledger).task.run_id == RUN
+
+
+def test_a_clock_that_goes_back_holds_nothing_up(ledger: Ledger, store: Store) -> None:
+    ledger.create(RUN, spec(3), [])
+    ledger.fail(claim(ledger, "lone"), pb.FAILURE_KIND_INPUT, "bad bytes")
+    held, hung = claim(ledger, "lone"), claim(ledger, "hung")
+    hour, prefix = 3_600_000, run_prefix(RUN)
+    for name in (f"queue:{pb.STAGE_MATCH}", "leases"):
+        for task_id, _ in store.redis.zrange(prefix + name, 0, -1, withscores=True):
+            store.redis.zincrby(prefix + name, hour, task_id)
+    failed = next(n for n in range(3) if n not in {held.task.index, hung.task.index})
+    store.redis.hincrby(f"{prefix}task:{pb.STAGE_MATCH}::{failed}", "avoid_until", hour)
+    store.redis.hset(prefix + "run", "grace", int(time.time() * 1000) + hour)
+    assert claim(ledger, "lone").task.index == failed, "neither its pause nor its opinion lasts"
+    ledger.complete(held, match_result())
+    wait_until(lambda: ledger.claim("other", MATCH) is not None)
+
+
+def test_a_stage_that_is_due_no_more_is_not_opened(ledger: Ledger, store: Store) -> None:
+    ledger.create(RUN, spec(1), [])
+    late = [RUN, str(StageKey(pb.STAGE_FREEZE)), 1, 0, "", str(StageKey(pb.STAGE_MATCH)), 0.5]
+    assert store.call("open_stage", *late) == -1, "a task is open again: Redis came back older"
+    store.redis.delete(*store.redis.scan_iter(run_prefix(RUN) + "*"))
+    first = [RUN, str(StageKey(pb.STAGE_MATCH)), 1, 0, "", "", 0.5]
+    assert store.call("open_stage", *first) == -1, "Redis has lost the run"
+    assert not list(store.redis.scan_iter(run_prefix(RUN) + "*"))
+    ledger.create(RUN, spec(1), [])
+    ledger.complete(claim(ledger), match_result())
+    claim(ledger, stages=[pb.STAGE_FREEZE])

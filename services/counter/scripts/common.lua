@@ -18,7 +18,20 @@ local function touch(lease_ms)
     redis.call('HSET', run, 'grace', now + lease_ms)
   end
   redis.call('HSET', run, 'seen', now)
-  return tonumber(redis.call('HGET', run, 'grace') or 0)
+  local grace = tonumber(redis.call('HGET', run, 'grace') or 0)
+  if grace > now + lease_ms then
+    grace = now + lease_ms
+    redis.call('HSET', run, 'grace', grace)
+  end
+  return grace
+end
+
+-- Times further ahead than they can have been set are from before the clock
+-- went back: nothing waits until it is there again.
+local function mend(times, latest, instead)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', times, '(' .. latest, '+inf', 'LIMIT', 0, 100)) do
+    redis.call('ZADD', times, instead, id)
+  end
 end
 
 -- Tasks that wait for an operator, by number, so that nobody has to look
