@@ -16,6 +16,7 @@ from clipcurate.rpc.references import reference
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.rpc.worker import Assignment
 from clipcurate.storage import join, publish_bytes
+from services.matcher.dedup_tasks import DedupTasks
 from services.matcher.library import Library
 from services.matcher.tables import TableStore
 from services.matcher.tasks import match_task, summarize
@@ -47,11 +48,13 @@ def _deliveries(scene: Scene, claimed: pb.ClaimTaskResponse) -> list[Callable[[]
         library = Library(TableStore(Path(tables)), DEFAULT_BYTES)
         router = Router.of(plan.languages, folder, library.for_run(spec))
         assignment = Assignment(lease, claimed.run, threading.Event())
-        index = match_task(plan, assignment, router, None)
+        duplicates = DedupTasks(scene.ledger).duplicates(assignment)
+        index = match_task(plan, assignment, router, duplicates)
     folder = join(folder, "index")
     stored = publish_bytes(index.to_bytes(), folder, f"{lease.task.index:06d}", SUFFIX)
     result = summarize(index)
     result.index.CopyFrom(reference(folder, stored))
+    result.planned_rows = plan.planned_rows(lease.task.index)
     counts = index.sparse_counts()
 
     def deliver(address: str) -> None:

@@ -9,6 +9,7 @@ import redis
 
 from clipcurate.errors import UnavailableError
 from clipcurate.rpc.v1 import ledger_pb2 as pb
+from services.counter.counts import RANGE
 from services.counter.store import ACTIVE_RUNS, RUNS, run_prefix
 from tests.chaos.deliveries import deliver_again
 from tests.chaos.links import Mode
@@ -61,8 +62,9 @@ def empty(scene: Scene) -> None:
 
 def older_range(scene: Scene) -> None:
     """One range of counts, with its marks, is what it was some tasks ago."""
-    number = scene.rng.randrange(3)
-    keys = [f"{run_prefix(scene.wanted.run_id)}{kind}:all:{number}" for kind in ("counts", "marks")]
+    metadata = scene.rng.choice(scene.wanted.spec.metadata)
+    name = f"{metadata.language}:{scene.rng.randrange(-(-metadata.num_entries // RANGE))}"
+    keys = [f"{run_prefix(scene.wanted.run_id)}{kind}:{name}" for kind in ("counts", "marks")]
     with scene.system.redis() as client:
         before = dict(zip(keys, client.mget(keys), strict=True))
         _pass(SHORT)

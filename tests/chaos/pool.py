@@ -2,7 +2,8 @@
 
 import json
 import random
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,18 +20,44 @@ PART_BYTES = 150_000
 PHRASES = ["new york", "a cat", "red house", "of a photo", "St. Louis"]
 WORDS = ["red", "new", "york", "a", "of", "cat", "house", "photo"]
 ENTRIES = [*PHRASES, *WORDS, *(f"w{number}" for number in range(20_000))]
+SHARDS = 4
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to run over the pool: which metadata, and which duplicates are dropped."""
+
+    name: str
+    entries: dict[str, list[str]]
+    dedup: str = ""
+
+    def metadata(self, inputs: Path) -> Path:
+        """Return where its metadata lie."""
+        return inputs / self.name
+
+
+PLAIN = Variant("plain", {"all": ENTRIES})
+MIXED = Variant("languages-dedup", {"en": ENTRIES, "de": ENTRIES[:10_000]}, "url")
+VARIANTS = (PLAIN, MIXED)
 
 
 def write_inputs(folder: Path, rows: int) -> Path:
-    """Write the pool (four parquet files) and the metadata."""
+    """Write the pool, in which every tenth url is in all shards, and the variants' metadata."""
     rng = random.Random(7)
     (folder / "pool").mkdir(parents=True)
-    for shard in range(4):
-        texts = [_caption(rng) for _ in range(rows // 4)]
-        urls = [f"http://127.0.0.1/{shard}/{number}.jpg" for number in range(len(texts))]
-        table = pa.table({"url": urls, "text": texts})
+    for shard in range(SHARDS):
+        numbers = range(rows // SHARDS)
+        texts = [_caption(rng) for _ in numbers]
+        urls = [f"http://127.0.0.1/{shard if n % 10 else 'all'}/{n}.jpg" for n in numbers]
+        table = pa.table(
+            {"url": urls, "text": texts, "lang": ["de" if n % 3 else "en" for n in numbers]}
+        )
         pq.write_table(table, folder / "pool" / f"{shard}.parquet", row_group_size=TASK_ROWS)
-    (folder / "metadata.json").write_text(json.dumps(ENTRIES))
+    for variant in VARIANTS:
+        variant.metadata(folder).mkdir()
+        for language, entries in variant.entries.items():
+            path = variant.metadata(folder) / f"{language}.json"
+            path.write_text(json.dumps(entries))
     return folder
 
 
@@ -42,28 +69,41 @@ def _caption(rng: random.Random) -> str:
     return rng.choice([" ", ", "]).join(words)
 
 
-def brute_force_counts(inputs: Path) -> list[int]:
-    """Count texts per entry, by the published rule spelled out."""
-    texts = pq.read_table(inputs / "pool", columns=["text"])["text"].to_pylist()
-    counts: Counter[str] = Counter()
-    for text in texts:
-        spaced = f" {text} "
-        for mark in ",.;:?!`":
-            spaced = spaced.replace(mark, f" {mark} ")
-        found = {phrase for phrase in PHRASES if f" {phrase} " in spaced}
-        counts.update(found | set(spaced.split(" ")))
-    return [counts[entry] for entry in ENTRIES]
+def brute_force_counts(inputs: Path, variant: Variant) -> dict[str, list[int]]:
+    """Count texts per language and entry, by the published rule spelled out."""
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    seen: set[str] = set()
+    for shard in range(SHARDS):
+        for row in pq.read_table(inputs / "pool" / f"{shard}.parquet").to_pylist():
+            if variant.dedup and row["url"] in seen:
+                continue
+            seen.add(row["url"])
+            language = row["lang"] if row["lang"] in variant.entries else "all"
+            counts[language].update(_found(row["text"]))
+    return {
+        language: [counts[language][entry] for entry in entries]
+        for language, entries in variant.entries.items()
+    }
 
 
-def submission(inputs: Path, output: Path, order_seed: int) -> Submission:
+def _found(text: str) -> set[str]:
+    spaced = f" {text} "
+    for mark in ",.;:?!`":
+        spaced = spaced.replace(mark, f" {mark} ")
+    return {phrase for phrase in PHRASES if f" {phrase} " in spaced} | set(spaced.split(" "))
+
+
+def submission(inputs: Path, variant: Variant, output: Path, order_seed: int) -> Submission:
     """Plan the run: one balanced dataset of several parts, and the matched one."""
+    metadata = variant.metadata(inputs)
     request = run_request(
         [str(inputs / "pool")],
         Columns(),
-        [str(inputs / "metadata.json")],
+        [str(metadata / "all.json" if "all" in variant.entries else metadata)],
         False,
         str(output),
         task_rows=TASK_ROWS,
+        dedup=variant.dedup,
         order_seed=order_seed,
     )
     wanted = [

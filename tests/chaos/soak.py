@@ -16,6 +16,7 @@ from random import Random
 
 from clipcurate.errors import ClipcurateError
 from tests.chaos.faults import kinds
+from tests.chaos.pool import VARIANTS
 from tests.chaos.scene import Fault, Recovery
 from tests.chaos.trial import Trial, trial
 
@@ -48,10 +49,11 @@ def soak(found: Trial, rng: Random, args: argparse.Namespace) -> int:
     while queue and (runs < args.runs or len(found.recoveries) < args.faults):
         now, queue = queue[:each], queue[each:]
         runs += 1
-        print(f"run {runs}", flush=True)
+        variant = VARIANTS[runs % len(VARIANTS)]
+        print(f"run {runs} ({variant.name})", flush=True)
         start = time.monotonic()
         try:
-            found.disturbed(rng, now)
+            found.disturbed(rng, variant, now)
         except (AssertionError, ClipcurateError) as error:
             failed += 1
             print(f"  WRONG: {error}", flush=True)

@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from tests.chaos.faults import kinds
+from tests.chaos.pool import VARIANTS
 from tests.chaos.scene import Fault
 from tests.chaos.soak import shuffled
 from tests.chaos.trial import Trial, trial
@@ -34,4 +35,5 @@ def test_redis_is_durable_as_deployed(running: Trial) -> None:
 
 @pytest.mark.parametrize("number", range(RUNS))
 def test_faults_change_no_byte(running: Trial, chosen: list[Fault], number: int) -> None:
-    running.disturbed(Random(number), chosen[number * EACH : (number + 1) * EACH])
+    variant = VARIANTS[number % len(VARIANTS)]
+    running.disturbed(Random(number), variant, chosen[number * EACH : (number + 1) * EACH])

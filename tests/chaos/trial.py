@@ -21,6 +21,14 @@ LATEST = 0.85
 """No fault later than at this share of the tasks: its consequences belong to the run."""
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What an undisturbed run of a variant makes: its number of tasks and its datasets."""
+
+    tasks: int
+    manifests: list[Manifest]
+
+
 @dataclass
 class Trial:
     """A system, the inputs, and what undisturbed runs make of them."""
@@ -29,8 +37,7 @@ class Trial:
     folder: Path
     inputs: Path
     rows: int
-    tasks: int = 0
-    reference: list[Manifest] = field(default_factory=list)
+    references: dict[str, Reference] = field(default_factory=dict)
     recoveries: list[Recovery] = field(default_factory=list)
 
     @property
@@ -39,34 +46,39 @@ class Trial:
         return self.system.disks["output"].folder / "out"
 
     def calm(self) -> None:
-        """Run undisturbed; what it gives is the reference, once brute force agrees."""
-        scene = self._run(Random(0), [])
-        self.tasks = scene.done
-        self.reference = [verify_dataset(e.plan.dataset_url) for e in scene.run.emissions]
-        url = Path(scene.run.emissions[0].plan.dataset_url)
-        counts = np.load(url / "counts-all.npy").tolist()
-        assert counts == pool.brute_force_counts(self.inputs), "the counts are not brute force's"
-        assert all(m.totals.pairs == self.rows for m in self.reference), "totals do not add up"
+        """Run each variant undisturbed: the references, once brute force agrees."""
+        for variant in pool.VARIANTS:
+            scene = self._run(Random(0), variant, [])
+            manifests = [verify_dataset(e.plan.dataset_url) for e in scene.run.emissions]
+            self.references[variant.name] = Reference(scene.done, manifests)
+            url = Path(scene.run.emissions[0].plan.dataset_url)
+            counts = pool.brute_force_counts(self.inputs, variant)
+            for language, wanted in counts.items():
+                found = np.load(url / f"counts-{language}.npy").tolist()
+                assert found == wanted, f"{language}: the counts are not brute force's"
+            assert all(m.totals.pairs == self.rows for m in manifests), "totals do not add up"
 
-    def disturbed(self, rng: Random, chosen: Sequence[Fault]) -> None:
+    def disturbed(self, rng: Random, variant: pool.Variant, chosen: Sequence[Fault]) -> None:
         """Run under faults at random moments and compare every byte. Raises AssertionError."""
         moments = sorted(rng.uniform(0, LATEST) for _ in chosen)
-        scene = self._run(rng, list(zip(moments, chosen, strict=True)))
-        for emission, wanted in zip(scene.run.emissions, self.reference, strict=True):
+        scene = self._run(rng, variant, list(zip(moments, chosen, strict=True)))
+        manifests = self.references[variant.name].manifests
+        for emission, wanted in zip(scene.run.emissions, manifests, strict=True):
             found = verify_dataset(emission.plan.dataset_url)
             assert found.totals == wanted.totals, "totals differ"
             assert found.content_hash == wanted.content_hash, "rows differ"
             assert found.files == wanted.files, "files differ"
             assert found.dataset_hash == wanted.dataset_hash, "hashes differ"
 
-    def _run(self, rng: Random, moments: list[tuple[float, Fault]]) -> Scene:
+    def _run(self, rng: Random, variant: pool.Variant, moments: list[tuple[float, Fault]]) -> Scene:
         shutil.rmtree(self.output, ignore_errors=True)
         fresh(self.system, self.folder / "copies")
-        wanted = pool.submission(self.inputs, self.output, order_seed=rng.randrange(1000))
+        wanted = pool.submission(self.inputs, variant, self.output, rng.randrange(1000))
+        known = self.references.get(variant.name)
         with LedgerClient(self.system.counter) as ledger:
             scene = Scene(self.system, wanted, rng, ledger, self.folder / "copies")
             scene.register()
-            follow(scene, moments, self.tasks, self.recoveries)
+            follow(scene, moments, known.tasks if known else 0, self.recoveries)
         return scene
 
 
