@@ -1,31 +1,22 @@
 """The plan of an emission: its cut, its totals, and the ranges of its parts."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 from clipcurate.balancing import Cut, exact_size_cut, thresholds, thresholds_for
 from clipcurate.balancing.cut import histogram
 from clipcurate.datasets.extras import unify_extras
-from clipcurate.datasets.match_index import extras_to_hex
-from clipcurate.datasets.outcomes import (
-    Scored,
-    Totals,
-    first_kept,
-    kept_mask,
-    law_of_size,
-    totals_of,
-)
+from clipcurate.datasets.match_index import extras_from_hex, extras_to_hex
+from clipcurate.datasets.outcomes import Scored, Totals
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.snapshot import Counts
+from clipcurate.datasets.task_summary import UNIT, TaskSummary
 from clipcurate.hashing import canonical_json, hash_json
-
-_UNIT = 1 << 30
 
 
 def resolve_cuts(
@@ -130,41 +121,6 @@ class EmissionPlan(EmissionSummary):
         return cls(**value)
 
 
-@dataclass
-class _Sums:
-    totals: Totals = field(default_factory=Totals)
-    expected: int = 0
-    variance: int = 0
-    records: list[int] = field(default_factory=list)
-    nbytes: int = 0
-    extras: pa.Schema = field(default_factory=lambda: pa.schema([]))
-
-
-def summarize(
-    request: EmissionRequest, counts: Counts, cuts: Mapping[str, Cut], tasks: Iterable[Scored]
-) -> _Sums:
-    """Go through the scored tasks once and add up what the plan needs."""
-    sums = _Sums()
-    for task in tasks:
-        kept = kept_mask(request.kind, cuts, task)
-        first = first_kept(task.index, kept)
-        sums.totals += totals_of(task, kept)
-        sums.records.append(int(first.sum()))
-        sums.nbytes += int(task.index.row_bytes[first].sum())
-        sums.extras = unify_extras([sums.extras, task.index.extras])
-        law = law_of_size(task.index, counts, cuts, request.semantics)
-        sums.expected += _fixed_point(law.mean)
-        sums.variance += _fixed_point(law.variance)
-    if not cuts:
-        sums.expected = sums.totals.kept * _UNIT
-    return sums
-
-
-def _fixed_point(values: npt.NDArray[np.float64]) -> int:
-    """Add up in units of 1/_UNIT, exactly, so that the sum is the same however tasks were cut."""
-    return int((values * _UNIT).astype(np.int64).sum())
-
-
 def part_records(records: int, nbytes: int, part_bytes: int) -> int:
     """Return how many pool rows make a part of about `part_bytes`; at least 1."""
     return max(1, records * part_bytes // max(nbytes, 1)) if records else 1
@@ -174,32 +130,34 @@ def make_plan(
     request: EmissionRequest,
     run: Mapping[str, Any],
     snapshot: str,
-    counts: Counts,
-    tasks: Iterable[Scored],
+    cuts: Mapping[str, Cut],
+    tasks: Iterable[TaskSummary],
     unknown_rows: list[dict[str, Any]],
 ) -> EmissionPlan:
-    """Fix the cut and the parts of an emission.
+    """Fix the parts of an emission.
 
     Args:
         request: the emission.
         run: the run's id, rule and metadata fingerprints.
         snapshot: id of the run's frozen counts.
-        counts: the frozen counts.
-        tasks: all scored tasks in order; may load lazily, is iterated up to three times.
+        cuts: what `resolve_cuts` gave.
+        tasks: summaries of all scored tasks under these cuts, in order; read once.
         unknown_rows: inputs that could not be read.
     """
-    cuts = resolve_cuts(request, counts, tasks)
-    sums = summarize(request, counts, cuts, tasks)
+    summaries = list(tasks)
+    records = [task.records for task in summaries]
+    nbytes = sum(task.nbytes for task in summaries)
+    extras = {task.extras: extras_from_hex(task.extras) for task in summaries}
     return EmissionPlan(
         emission_id=hash_json(request.identity(run, snapshot)),
         identity=request.identity(run, snapshot),
         request=request,
-        cuts=cuts,
-        totals=sums.totals,
-        expected=sums.expected / _UNIT,
-        deviation=float(np.sqrt(sums.variance / _UNIT)),
-        kept_records=sums.records,
-        part_records=part_records(sum(sums.records), sums.nbytes, request.part_bytes),
-        extras=extras_to_hex(sums.extras),
+        cuts=dict(cuts),
+        totals=sum((task.totals for task in summaries), Totals()),
+        expected=sum(task.expected for task in summaries) / UNIT,
+        deviation=math.sqrt(sum(task.variance for task in summaries) / UNIT),
+        kept_records=records,
+        part_records=part_records(sum(records), nbytes, request.part_bytes),
+        extras=extras_to_hex(unify_extras(extras.values())),
         unknown_rows=unknown_rows,
     )

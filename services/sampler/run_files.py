@@ -1,7 +1,7 @@
 """A run's stored objects, as the sampler's tasks need them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from clipcurate import storage
+from clipcurate.balancing import Cut
 from clipcurate.datasets import snapshot
 from clipcurate.datasets.match_index import MatchIndex
 from clipcurate.datasets.outcomes import Scored
+from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.run_plan import RunPlan, load_plan
 from clipcurate.datasets.run_record import RunRecord
+from clipcurate.datasets.task_summary import TaskSummary
 from clipcurate.errors import ConflictError
 from clipcurate.rpc.finished import FinishedTasks
 from clipcurate.rpc.references import read
@@ -133,3 +136,13 @@ class ScoredTasks(Iterable[Scored]):
             return Scored(MatchIndex.empty(), np.zeros(0))
         ref = self._scores[task].result.score.scores
         return Scored(index, np.frombuffer(read(ref), "<f8"))
+
+    def summaries(
+        self, request: EmissionRequest, counts: snapshot.Counts, cuts: Mapping[str, Cut]
+    ) -> Iterator[TaskSummary]:
+        """Yield what the cuts keep of each task, in order: as scoring left it, or found now."""
+        for task, record in enumerate(self._scores):
+            if record.result.score.HasField("summary"):
+                yield TaskSummary.from_bytes(read(record.result.score.summary))
+            else:
+                yield TaskSummary.of(request, counts, cuts, self.load(task))

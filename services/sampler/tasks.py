@@ -2,17 +2,18 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from clipcurate import storage
 from clipcurate.datasets import parts, snapshot
-from clipcurate.datasets.emission import EmissionPlan, make_plan
+from clipcurate.datasets.emission import EmissionPlan, make_plan, resolve_cuts
 from clipcurate.datasets.manifest import NAME, FileRecord
-from clipcurate.datasets.match_index import MatchIndex, extras_from_hex
-from clipcurate.datasets.outcomes import score
+from clipcurate.datasets.match_index import extras_from_hex
+from clipcurate.datasets.outcomes import Scored, score
 from clipcurate.datasets.parts import KeptBatch
 from clipcurate.datasets.publishing import (
     made_here,
@@ -22,6 +23,7 @@ from clipcurate.datasets.publishing import (
 )
 from clipcurate.datasets.recount import recount
 from clipcurate.datasets.run_record import PREFIX
+from clipcurate.datasets.task_summary import TaskSummary
 from clipcurate.errors import ConflictError, DatasetError
 from clipcurate.hashing import hash_bytes
 from clipcurate.metadata import Metadata
@@ -32,6 +34,8 @@ from clipcurate.rpc.references import read, reference
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.rpc.worker import Assignment
 from services.sampler.run_files import RunFiles, ScoredTasks, frozen_counts
+
+Item = TypeVar("Item")
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +76,7 @@ class SamplerTasks:
         counts, consistent = live.counts, live.consistent
         if not consistent:
             log.error("counts contradict the ledger; recounting", extra={"run": files.run.run_id})
-            counts = recount(files.sizes, _watched(files.indexes(), assignment))
+            counts = recount(files.sizes, _Watched(files.indexes(), assignment))
             self._replace(assignment.lease, files, counts)
         quarantined = [files.plan.describe_task(r.task.index) for r in files.quarantined()]
         name = snapshot.snapshot_id(files.run.run_id, quarantined, counts)
@@ -102,23 +106,32 @@ class SamplerTasks:
         if index is None:
             return pb.TaskResult(score=pb.ScoreResult())
         request = request_of(assignment.emission.spec)
-        critical = score(index, self._counts(files), request)
+        counts = self._counts(files)
+        critical = score(index, counts, request)
         folder = files.folder("scores", assignment.task.emission_key)
         stem = f"{assignment.task.index:06d}"
         content = critical.astype("<f8").tobytes()
         stored = storage.publish_bytes(content, folder, stem, ".f8")
+        result = pb.ScoreResult(scores=reference(folder, stored))
+        if request.size is None:
+            cuts = resolve_cuts(request, counts, ())
+            summary = TaskSummary.of(request, counts, cuts, Scored(index, critical)).to_bytes()
+            stored = storage.publish_bytes(summary, folder, stem, ".json")
+            result.summary.CopyFrom(reference(folder, stored))
         assignment.check(len(index))
-        return pb.TaskResult(score=pb.ScoreResult(scores=reference(folder, stored)))
+        return pb.TaskResult(score=result)
 
     def _plan(self, assignment: Assignment, files: RunFiles) -> pb.TaskResult:
         """Fix the cut and the ranges of the parts."""
-        frozen = self._frozen(files)
+        request, counts = request_of(assignment.emission.spec), self._counts(files)
+        scored = self._scored(assignment, files)
+        cuts = resolve_cuts(request, counts, _Watched(scored, assignment))
         plan = make_plan(
-            request_of(assignment.emission.spec),
+            request,
             files.identity,
-            frozen.snapshot_id,
-            self._counts(files),
-            self._scored(assignment, files),
+            self._frozen(files).snapshot_id,
+            cuts,
+            _Watched(scored.summaries(request, counts, cuts), assignment),
             unknown_rows(files),
         )
         folder = files.folder("emissions")
@@ -210,11 +223,17 @@ class SamplerTasks:
         }
 
 
-def _watched(indexes: Iterator[MatchIndex], assignment: Assignment) -> Iterator[MatchIndex]:
-    """Yield match indexes for as long as the lease holds."""
-    for index in indexes:
-        yield index
-        assignment.check()
+@dataclass(frozen=True)
+class _Watched(Iterable[Item]):
+    """Items for as long as the lease holds; as often as the items can be gone through."""
+
+    items: Iterable[Item]
+    assignment: Assignment
+
+    def __iter__(self) -> Iterator[Item]:
+        for item in self.items:
+            yield item
+            self.assignment.check()
 
 
 def unknown_rows(files: RunFiles) -> list[dict[str, Any]]:

@@ -903,18 +903,26 @@ class ScoreResult(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SCORES_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def scores(self) -> Global___ObjectRef:
         """Critical t of each pair of the match index, in its order."""
+
+    @_builtins.property
+    def summary(self) -> Global___ObjectRef:
+        """What the cut keeps of the task; absent where the cut is an exact size,
+        which is known only after all tasks are scored.
+        """
 
     def __init__(
         self,
         *,
         scores: Global___ObjectRef | None = ...,
+        summary: Global___ObjectRef | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

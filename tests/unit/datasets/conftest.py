@@ -16,7 +16,7 @@ from clipcurate import storage
 from clipcurate.datasets import parts, snapshot
 from clipcurate.datasets.dedup import By
 from clipcurate.datasets.dedup_files import duplicates_again
-from clipcurate.datasets.emission import EmissionPlan, make_plan
+from clipcurate.datasets.emission import EmissionPlan, make_plan, resolve_cuts
 from clipcurate.datasets.manifest import FileRecord, Manifest
 from clipcurate.datasets.match_index import MatchIndex, extras_from_hex, index_batches
 from clipcurate.datasets.outcomes import Scored, score
@@ -24,6 +24,7 @@ from clipcurate.datasets.publishing import publish_dataset, publish_images, publ
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.datasets.run_record import PREFIX, FrozenRun, RunRecord
+from clipcurate.datasets.task_summary import TaskSummary
 from clipcurate.hashing import hash_bytes
 from clipcurate.languages import Router
 from clipcurate.matching import Matcher
@@ -57,7 +58,9 @@ class Run:
     def plan_for(self, request: EmissionRequest) -> EmissionPlan:
         """Fix an emission."""
         scored = self.scored(request)
-        return make_plan(request, self.identity, self.snapshot_id, self.counts, scored, [])
+        cuts = resolve_cuts(request, self.counts, scored)
+        summaries = [TaskSummary.of(request, self.counts, cuts, task) for task in scored]
+        return make_plan(request, self.identity, self.snapshot_id, cuts, summaries, [])
 
     def emit(self, request: EmissionRequest = BALANCED) -> str:
         """Write a dataset and return its folder."""
