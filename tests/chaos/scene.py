@@ -13,6 +13,7 @@ from clipcurate.errors import NotFoundError, UnavailableError
 from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from tests.chaos.system import System
+from tests.waiting import wait_until
 
 RUN_SECONDS = 240.0
 RECOVER_SECONDS = 90.0
@@ -147,8 +148,13 @@ def _state(scene: Scene) -> str:
 
 
 def fresh(system: System, folder: Path) -> None:
-    """Empty Redis for the next run, and its folder of copies."""
+    """Empty Redis for the next run, its log too, and its folder of copies.
+
+    Redis rewrites its log when it has doubled since it started, which faults never let it.
+    """
     with system.redis() as client:
         client.flushall()
+        wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], 30, "rewrite")
+        client.bgrewriteaof()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -14,6 +14,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from random import Random
 
+import redis
+
 from clipcurate.errors import ClipcurateError
 from tests.chaos.faults import kinds
 from tests.chaos.pool import VARIANTS
@@ -54,7 +56,7 @@ def soak(found: Trial, rng: Random, args: argparse.Namespace) -> int:
         start = time.monotonic()
         try:
             found.disturbed(rng, variant, now)
-        except (AssertionError, ClipcurateError) as error:
+        except (AssertionError, ClipcurateError, redis.RedisError) as error:
             failed += 1
             print(f"  WRONG: {error}", flush=True)
         else:
