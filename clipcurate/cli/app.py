@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from clipcurate.cli import inspecting, planning, recounting, rethresholding, run, runs
+from clipcurate.cli import inspecting, planning, recounting, rethresholding, run, runs, training
 from clipcurate.errors import ClipcurateError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command()(inspecting.match)
 app.command()(planning.plan)
 app.command()(inspecting.verify)
 app.command()(rethresholding.rethreshold)
+app.command()(training.train)
 metadata_app.command(name="info")(inspecting.metadata_info)
 
 

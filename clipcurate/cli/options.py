@@ -142,11 +142,16 @@ def train_request(preset: str, settings: list[str] | None, eval_url: str) -> Tra
         if settings or eval_url:
             raise InvalidInputError("--train-set and --eval go with --train PRESET")
         return None
+    overrides = settings_of("--train-set", settings)
+    return TrainRequest(preset, overrides, absolute(eval_url) if eval_url else "")
+
+
+def settings_of(option: str, settings: list[str] | None) -> dict[str, str]:
+    """Return the settings that `option`'s values, name=value, replace. Raises InvalidInputError."""
     pairs = [setting.partition("=") for setting in settings or []]
     if bad := ["".join(pair) for pair in pairs if not (pair[0] and pair[1])]:
-        raise InvalidInputError(f"--train-set takes name=value, not {bad[0]!r}")
-    overrides = {name: value for name, _, value in pairs}
-    return TrainRequest(preset, overrides, absolute(eval_url) if eval_url else "")
+        raise InvalidInputError(f"{option} takes name=value, not {bad[0]!r}")
+    return {name: value for name, _, value in pairs}
 
 
 def run_request(

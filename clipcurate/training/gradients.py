@@ -68,7 +68,9 @@ def add_gradients(
         return loss.detach()
     cached = _cached(towers, inputs, seed)
     loss = _loss(cached, inputs.texts, loss_function)
-    _add_from_features(towers, inputs, torch.autograd.grad(loss, cached), seed)
+    loss.backward()  # type: ignore[no-untyped-call]
+    gradients = tuple(leaf.grad for leaf in cached if leaf.grad is not None)
+    _add_from_features(towers, inputs, gradients, seed)
     return loss.detach()
 
 

@@ -1,0 +1,24 @@
+import pytest
+
+from clipcurate.errors import InvalidInputError
+from clipcurate.training.launch import LocalLauncher, TrainJob
+
+JOB = TrainJob("data", "tiny", "out", {"lr": "1e-4"}, "evaluation")
+
+
+def test_a_job_survives_the_command_line() -> None:
+    assert TrainJob.from_json(JOB.to_json()) == JOB
+    assert JOB.config.optim.lr == 1e-4
+
+
+def test_several_processes_are_torchruns() -> None:
+    command = LocalLauncher(4).command(JOB)
+    assert "torch.distributed.run" in command
+    assert command[command.index("--nproc-per-node") + 1] == "4"
+    assert TrainJob.from_json(command[-1]) == JOB
+    assert "torch.distributed.run" not in LocalLauncher().command(JOB)
+
+
+def test_processes_that_cannot_share_a_batch_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="3 processes cannot share a batch of 128"):
+        LocalLauncher(3).start(JOB)
