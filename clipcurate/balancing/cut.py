@@ -2,6 +2,10 @@
 
 Pairs are ordered by (critical t, uid, shard, row, text index). A threshold keeps all pairs whose
 critical t is at most t; an exact size keeps the first N in this order.
+
+Where languages have each their own t, critical t / base takes the place of critical t: a float64
+division, and its result decides. At the base itself both say the same: for floats, c / b <= 1
+exactly if c <= b, since the quotient of neighbours is further from 1 than half a unit.
 """
 
 from collections.abc import Iterable
@@ -28,11 +32,25 @@ class Cut:
 
     Attributes:
         t: largest critical t that is kept.
-        last: rank of the last pair kept among those whose critical t equals t; None keeps all.
+        last: rank of the last pair kept among those whose critical t / base equals t / base; None
+            keeps all.
+        base: what critical t is divided by where it is compared with other languages'.
     """
 
     t: float
     last: bytes | None = None
+    base: float = 1.0
+
+    def times(self, base: float) -> "Cut":
+        """Return the cut of critical t that keeps what this one keeps of critical t / base.
+
+        Its t is the largest float64 that this one keeps when divided by `base`. A base of 0 keeps
+        nothing.
+        """
+        if base == 0:
+            return Cut(0.0)
+        t = _largest(base, self.t)
+        return Cut(t, self.last if t / base == self.t else None, base)
 
     def keeps(self, critical: npt.NDArray[np.float64], ranks: Ranks) -> npt.NDArray[np.bool_]:
         """Return which pairs are kept.
@@ -43,18 +61,33 @@ class Cut:
         """
         kept: npt.NDArray[np.bool_] = critical <= self.t
         if self.last is not None:
-            ties = np.flatnonzero(critical == self.t)
+            ties = np.flatnonzero(critical / self.base == self.t / self.base)
             kept[ties] = ~_after(_words(ranks[ties]), _words(np.frombuffer(self.last, RANK)))
         return kept
 
     def to_json(self) -> dict[str, Any]:
-        """Return the cut as JSON; t also in hexadecimal, which is exact in every reader."""
-        return {"t": self.t, "t_hex": self.t.hex(), "last": self.last and self.last.hex()}
+        """Return the cut as JSON; floats also in hexadecimal, which is exact in every reader."""
+        value = {"t": self.t, "t_hex": self.t.hex(), "last": self.last and self.last.hex()}
+        return value | ({"base": self.base, "base_hex": self.base.hex()} if self.base != 1 else {})
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Cut":
         """Read what `to_json` wrote."""
-        return cls(float.fromhex(value["t_hex"]), value["last"] and bytes.fromhex(value["last"]))
+        last = value["last"] and bytes.fromhex(value["last"])
+        base = float.fromhex(value.get("base_hex", "0x1p+0"))
+        return cls(float.fromhex(value["t_hex"]), last, base)
+
+
+def _largest(base: float, ratio: float) -> float:
+    """Return the largest finite float64 t with t / base <= ratio; positive floats sort as bits."""
+    low, high = 0, int(np.array(np.inf).view(np.int64))
+    while high - low > 1:
+        middle = (low + high) // 2
+        if float(np.array(middle, np.int64).view(np.float64)) / base <= ratio:
+            low = middle
+        else:
+            high = middle
+    return float(np.array(low, np.int64).view(np.float64))
 
 
 def histogram(critical: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

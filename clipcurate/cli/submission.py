@@ -106,14 +106,13 @@ def prepare(
 
     Raises:
         PoolError: the pool cannot be planned.
-        InvalidInputError: unknown rule, engine or dedup; an emission needs metadata of one
-            language; or languages cannot be told as asked for.
+        InvalidInputError: unknown rule, engine or dedup; an emission that these metadata
+            cannot give; or languages cannot be told as asked for.
         StorageError: the output cannot be written.
     """
     require_known("rule", request.rule, list(RULES))
     require_known("engine", request.engine, list(ENGINES))
-    for emission in emissions:
-        emission.require_possible(request.metadata)
+    emissions = [emission.for_languages(request.metadata) for emission in emissions]
     dedup = parse_kind(request.dedup)
     languages = plan_languages(request.metadata, request.languages)
     plan = RunPlan.make(request.pool, request.columns, request.task_rows, languages.choice, dedup)

@@ -71,7 +71,7 @@ class Wanted:
         kinds = _kinds(self.emit)
         if "balanced" not in kinds and target.given:
             raise InvalidInputError("--t, --size and --tail-share go with --emit balanced")
-        if "balanced" in kinds and len(target.given) != 1:
+        if "balanced" in kinds and not target.given:
             raise InvalidInputError(
                 "a balanced dataset needs exactly one of --t, --size and --tail-share; `--emit "
                 "none` counts first, then `clipcurate plan` compares"

@@ -6,47 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
-from clipcurate.balancing import Cut, exact_size_cut, thresholds, thresholds_for
-from clipcurate.balancing.cut import histogram
+from clipcurate.balancing import Cut
 from clipcurate.datasets.extras import unify_extras
 from clipcurate.datasets.match_index import extras_from_hex, extras_to_hex
-from clipcurate.datasets.outcomes import Scored, Totals
+from clipcurate.datasets.outcomes import Totals
 from clipcurate.datasets.request import EmissionRequest
-from clipcurate.datasets.snapshot import Counts
 from clipcurate.datasets.task_summary import UNIT, TaskSummary
 from clipcurate.hashing import canonical_json, hash_json
-
-
-def resolve_cuts(
-    request: EmissionRequest, counts: Counts, tasks: Iterable[Scored]
-) -> dict[str, Cut]:
-    """Turn the request's target into a cut per metadata language.
-
-    Args:
-        request: the emission.
-        counts: the snapshot.
-        tasks: the scored tasks; read twice, and only for a target size.
-
-    Raises:
-        InvalidInputError: the size cannot be had, or the request needs metadata of one language.
-    """
-    request.require_possible(counts)
-    if request.kind != "balanced":
-        return {}
-    if request.t is not None:
-        return _cuts(thresholds(counts, float(request.t), request.tail_rule))
-    if request.tail_share is not None:
-        return _cuts(thresholds_for(counts, request.tail_share, request.tail_rule))
-    assert request.size is not None
-    bins = sum((histogram(task.critical) for task in tasks), np.zeros(1 << 16, np.int64))
-    ranked = ((task.critical, task.index.ranks) for task in tasks)
-    return {name: exact_size_cut(request.size, bins, ranked) for name in counts}
-
-
-def _cuts(by_language: Mapping[str, float]) -> dict[str, Cut]:
-    return {name: Cut(t) for name, t in by_language.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +113,7 @@ def make_plan(
     summaries = list(tasks)
     records = [task.records for task in summaries]
     nbytes = sum(task.nbytes for task in summaries)
+    request = request.for_languages(cuts)
     extras = {task.extras: extras_from_hex(task.extras) for task in summaries}
     return EmissionPlan(
         emission_id=hash_json(request.identity(run, snapshot)),

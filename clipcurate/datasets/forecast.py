@@ -8,7 +8,7 @@ import numpy as np
 from clipcurate.balancing import Cut
 from clipcurate.balancing.semantics import SizeLaw
 from clipcurate.balancing.sizes import SizeEstimate, estimate
-from clipcurate.datasets.emission import resolve_cuts
+from clipcurate.datasets.cuts import resolve_cuts
 from clipcurate.datasets.outcomes import Scored, kept_mask, law_of_size
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.snapshot import Counts

@@ -15,6 +15,7 @@ from clipcurate.balancing import (
     keep_probability,
     size_law,
 )
+from clipcurate.balancing.cut import Ranks
 from clipcurate.balancing.semantics import Semantics, SizeLaw
 from clipcurate.datasets.match_index import MatchIndex, Status
 from clipcurate.datasets.request import EmissionRequest, Kind
@@ -57,6 +58,16 @@ class Scored:
         """The index's, but NOT_CHOSEN where a pair is matched and no t keeps it."""
         passed = (self.index.status == Status.MATCHED) & np.isinf(self.critical)
         return np.where(passed, np.uint8(Status.NOT_CHOSEN), self.index.status)
+
+    @property
+    def ranks(self) -> Ranks:
+        """What breaks ties of critical t."""
+        return self.index.ranks
+
+    @property
+    def rows_by_language(self) -> dict[str, npt.NDArray[np.int64]]:
+        """The index's."""
+        return self.index.rows_by_language
 
 
 def score(index: MatchIndex, counts: Counts, request: EmissionRequest) -> npt.NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """What is asked of an emission, and what of that identifies the dataset."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from clipcurate.balancing import SEMANTICS, TAIL_RULES, Semantics, TailRule
@@ -13,6 +13,9 @@ FORMAT = 1
 PART_BYTES = 256 << 20
 """Default size of a part, counted in bytes of pool rows."""
 
+BASE_TAIL_SHARE = 0.06
+"""What the paper's t = 20,000 leaves in the tail, and Meta CLIP 2 keeps in every language."""
+
 _LIMITS = {"seed": 1 << 64, "round": 1 << 32, "part_bytes": 1 << 63}
 
 
@@ -22,7 +25,8 @@ class EmissionRequest:
 
     Attributes:
         kind: raw (every readable pair), matched (at least one hit), balanced.
-        t, size, tail_share: exactly one of them for balanced, none otherwise.
+        t, size, tail_share: exactly one of them for balanced, none otherwise; with metadata of
+            several languages, size may come with one of the others (see `for_languages`).
         seed: of the coins.
         round: how often the pool was balanced before.
         part_bytes: bytes of pool rows per part.
@@ -52,10 +56,11 @@ class EmissionRequest:
             raise InvalidInputError("part_bytes must be at least 1")
 
     def _refuse_targets(self) -> None:
-        targets = [x for x in (self.t, self.size, self.tail_share) if x is not None]
+        shared = self.t is not None or self.tail_share is not None
+        two_shares = self.t is not None and self.tail_share is not None
         if self.kind not in KINDS:
             raise InvalidInputError(f"unknown kind {self.kind!r}; known: {', '.join(KINDS)}")
-        if len(targets) != (self.kind == "balanced"):
+        if (shared or self.size is not None) != (self.kind == "balanced") or two_shares:
             raise InvalidInputError(
                 "a balanced emission takes exactly one of t, size and tail share; others take none"
             )
@@ -86,21 +91,33 @@ class EmissionRequest:
                 "t or a tail share, or take other semantics"
             )
 
-    def require_possible(self, languages: Collection[str]) -> None:
-        """Refuse what metadata of these languages cannot give. Raises InvalidInputError."""
-        wanted = {"an exact size": self.size is not None}
-        wanted["semantics record"] = self.semantics == "record"
-        for what, is_wanted in wanted.items():
-            if is_wanted and len(languages) != 1:
-                raise InvalidInputError(
-                    f"{what} needs metadata of one language, since t differs between languages; "
-                    "give t or a tail share, with semantics pair or metaclip2"
-                )
-        if self.tail_rule != "positive" and self.tail_share is None and len(languages) == 1:
+    def for_languages(self, languages: Collection[str]) -> "EmissionRequest":
+        """Return what is asked of metadata of these languages, with nothing left to defaults.
+
+        An exact size needs to know how critical t of different languages compare: by their ratio
+        to the t that each would have at `t`, or at `tail_share`, or at BASE_TAIL_SHARE.
+
+        Raises:
+            InvalidInputError: they cannot give it.
+        """
+        several, shares = len(languages) > 1, self.t is not None or self.tail_share is not None
+        if several and self.semantics == "record":
+            raise InvalidInputError(
+                "semantics record needs metadata of one language, since the texts of a record "
+                "share a critical t and t differs between languages; take pair or metaclip2"
+            )
+        if self.size is not None and shares and not several:
+            raise InvalidInputError(
+                "with metadata of one language a size says it all; give exactly one of t, size and "
+                "tail share"
+            )
+        if self.tail_rule != "positive" and self.tail_share is None and not several:
             raise InvalidInputError(
                 f"tail rule {self.tail_rule} goes with a tail share, or with metadata of several "
                 "languages, whose t follows from a tail share"
             )
+        needs_base = self.size is not None and several and not shares
+        return replace(self, tail_share=BASE_TAIL_SHARE) if needs_base else self
 
     def identity(self, run: Mapping[str, Any], snapshot: str) -> dict[str, Any]:
         """Return what the emission's id is the hash of.

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from clipcurate import storage
 from clipcurate.balancing import Cut, Groups, keep_probability, size_law
-from clipcurate.datasets.emission import EmissionSummary, resolve_cuts
+from clipcurate.datasets.cuts import resolve_cuts
+from clipcurate.datasets.emission import EmissionSummary
 from clipcurate.datasets.images import IMAGE_SUFFIXES, tar_samples
 from clipcurate.datasets.manifest import NAME, FileRecord, Manifest, load, read_part
 from clipcurate.datasets.match_index import from_lists

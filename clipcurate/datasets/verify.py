@@ -1,7 +1,7 @@
 """Proving a dataset: every file, every kept row, and with the run's folder every drop."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,8 @@ from clipcurate.balancing import Cut, Groups, Semantics, critical_t, tail_share_
 from clipcurate.datasets import manifest as manifests
 from clipcurate.datasets import snapshot
 from clipcurate.datasets.content import content_hash
+from clipcurate.datasets.cuts import base_thresholds, resolve_cuts, spread
 from clipcurate.datasets.dedup_files import duplicates_again
-from clipcurate.datasets.emission import resolve_cuts
 from clipcurate.datasets.manifest import FileRecord, Manifest, read_part
 from clipcurate.datasets.match_index import MatchIndex, from_lists, index_batches
 from clipcurate.datasets.outcomes import Scored, Totals, kept_mask, score, totals_of
@@ -139,9 +139,19 @@ def _check_identity(manifest: Manifest, counts: Counts, entries: Entries) -> Non
     check(same, "counts or quarantined inputs are not those of the identity's snapshot")
     shares = {n: tail_share_of(counts[n], cut["t"]) for n, cut in manifest.cuts.items()}
     check(shares == manifest.tail_shares, f"the tail shares are {shares}")
-    if (request := EmissionRequest.from_identity(manifest.identity)).size is None:
-        cuts = {name: cut.to_json() for name, cut in resolve_cuts(request, counts, ()).items()}
-        check(cuts == manifest.cuts, f"the target gives the cuts {cuts}")
+    request = EmissionRequest.from_identity(manifest.identity)
+    found = {name: Cut.from_json(cut) for name, cut in manifest.cuts.items()}
+    if request.size is None:
+        cuts = resolve_cuts(request, counts, ())
+    else:
+        cuts = spread(_common(found), base_thresholds(request, counts))
+    check(cuts == found, f"the target gives the cuts {cuts}")
+
+
+def _common(cuts: Mapping[str, Cut]) -> Cut:
+    """Return the cut of critical t / base that is behind all languages' cuts of one size."""
+    ratio = max(cut.t / cut.base for cut in cuts.values())
+    return Cut(ratio, next((cut.last for cut in cuts.values() if cut.last is not None), None))
 
 
 def _check_rows(

@@ -47,7 +47,8 @@ def spec_of(request: EmissionRequest) -> pb.EmissionSpec:
     )
     for target in ("t", "size", "tail_share"):
         if (value := getattr(request, target)) is not None:
-            setattr(spec, target, value)
+            is_base = request.size is not None and target != "size"
+            setattr(spec, f"base_{target}" if is_base else target, value)
     return spec
 
 
@@ -59,6 +60,10 @@ def request_of(spec: pb.EmissionSpec) -> EmissionRequest:
     """
     target = spec.WhichOneof("target")
     chosen: dict[str, Any] = {str(target): getattr(spec, target)} if target else {}
+    if base := spec.WhichOneof("base"):
+        if target != "size":
+            raise InvalidInputError("an emission's base goes with an exact size")
+        chosen[base.removeprefix("base_")] = getattr(spec, base)
     if spec.part_bytes:
         chosen["part_bytes"] = spec.part_bytes
     return EmissionRequest(

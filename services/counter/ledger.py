@@ -58,7 +58,7 @@ class Ledger(RunReader):
         if (tasks := max(spec.num_tasks, spec.dedup_partitions)) > MAX_TASKS:
             raise InvalidInputError(f"{tasks} tasks are more than {MAX_TASKS}")
         for emission in emissions:
-            request_of(emission).require_possible([ref.language for ref in spec.metadata])
+            request_of(emission).for_languages([ref.language for ref in spec.metadata])
         run = run_prefix(run_id) + "run"
         self._refuse_other_output(run_id, spec)
         now = time.time()

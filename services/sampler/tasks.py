@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from clipcurate import storage
 from clipcurate.datasets import parts, snapshot
-from clipcurate.datasets.emission import EmissionPlan, make_plan, resolve_cuts
+from clipcurate.datasets.cuts import resolve_cuts
+from clipcurate.datasets.emission import EmissionPlan, make_plan
 from clipcurate.datasets.manifest import NAME, FileRecord
 from clipcurate.datasets.match_index import extras_from_hex
 from clipcurate.datasets.outcomes import Scored, score

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clipcurate.balancing import thresholds
+from clipcurate.balancing import thresholds, thresholds_for
 from clipcurate.datasets import manifest as manifests
 from clipcurate.languages.identify import builtin_model
 from tests.conftest import CommandLine
@@ -104,6 +104,17 @@ def test_each_text_meets_the_entries_of_its_codes_language(
     subset = smaller.stdout.strip()
     cuts = {name: cut["t"] for name, cut in manifests.load(subset).cuts.items()}
     assert cuts == thresholds(counts, T / 2)
+    for base in ([], ["--t", 3]):
+        size = ["--size", 50, *base]
+        foretold = command_line("plan", tmp_path, *size, "--json").stdout.splitlines()
+        sized = command_line(*arguments(inputs, tmp_path, "pool.parquet", *more[:-2], *size))
+        assert sized.returncode == 0, sized.stderr
+        exact = sized.stdout.strip()
+        assert command_line("verify", exact, "--run", tmp_path).returncode == 0
+        manifest = manifests.load(exact)
+        assert manifest.totals.kept == 50 == sum(json.loads(line)["size"] for line in foretold)
+        bases = thresholds(counts, 3.0) if base else thresholds_for(counts, 0.06)
+        assert {name: cut.get("base", 1.0) for name, cut in manifest.cuts.items()} == bases
     said = " ".join(done.stderr.split())
     assert "4 metadata languages: en, other, th, zh" in said
     assert "fr │ 24 │ no metadata" in said

@@ -469,6 +469,8 @@ class EmissionSpec(_message.Message):
     TRAIN_FIELD_NUMBER: _builtins.int
     SEMANTICS_FIELD_NUMBER: _builtins.int
     TAIL_RULE_FIELD_NUMBER: _builtins.int
+    BASE_T_FIELD_NUMBER: _builtins.int
+    BASE_TAIL_SHARE_FIELD_NUMBER: _builtins.int
     kind: Global___EmissionKind.ValueType
     """Which pairs."""
     t: _builtins.float
@@ -487,6 +489,10 @@ class EmissionSpec(_message.Message):
     """What an image with several texts yields."""
     tail_rule: Global___TailRule.ValueType
     """What a tail share makes of a language whose t would be 0."""
+    base_t: _builtins.float
+    """As target t."""
+    base_tail_share: _builtins.float
+    """As target tail_share."""
     @_builtins.property
     def train(self) -> Global___TrainSpec:
         """Training that follows. No part of the identity."""
@@ -504,13 +510,20 @@ class EmissionSpec(_message.Message):
         train: Global___TrainSpec | None = ...,
         semantics: Global___Semantics.ValueType = ...,
         tail_rule: Global___TailRule.ValueType = ...,
+        base_t: _builtins.float = ...,
+        base_tail_share: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["size", b"size", "t", b"t", "tail_share", b"tail_share", "target", b"target", "train", b"train"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_t", b"base_t", "base_tail_share", b"base_tail_share", "size", b"size", "t", b"t", "tail_share", b"tail_share", "target", b"target", "train", b"train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "part_bytes", b"part_bytes", "round", b"round", "seed", b"seed", "semantics", b"semantics", "size", b"size", "t", b"t", "tail_rule", b"tail_rule", "tail_share", b"tail_share", "target", b"target", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_t", b"base_t", "base_tail_share", b"base_tail_share", "kind", b"kind", "part_bytes", b"part_bytes", "round", b"round", "seed", b"seed", "semantics", b"semantics", "size", b"size", "t", b"t", "tail_rule", b"tail_rule", "tail_share", b"tail_share", "target", b"target", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_base: _TypeAlias = _typing.Literal["base_t", "base_tail_share"]  # noqa: Y015
+    _WhichOneofArgType_base: _TypeAlias = _typing.Literal["base", b"base"]  # noqa: Y015
     _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["t", "size", "tail_share"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_base) -> _WhichOneofReturnType_base | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
 
 Global___EmissionSpec: _TypeAlias = EmissionSpec  # noqa: Y015

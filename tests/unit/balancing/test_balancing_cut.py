@@ -93,3 +93,39 @@ def test_histograms_add_up_and_skip_what_has_no_hit() -> None:
     assert np.flatnonzero(bins)[0] == 0
     assert bins[0x3FF0] == 2
     assert histogram(np.zeros(0)).sum() == 0
+
+
+POSITIVE = st.floats(0, exclude_min=True, allow_infinity=False)
+
+
+@given(POSITIVE, st.integers(-3, 3))
+def test_at_the_base_the_ratio_says_what_the_threshold_says(base: float, steps: int) -> None:
+    """critical_ratio <= 1 if and only if critical_t <= t, also for neighbouring floats."""
+    critical = base
+    for _ in range(abs(steps)):
+        critical = math.nextafter(critical, math.copysign(INF, steps))
+    assert (critical / base <= 1) == (critical <= base)
+
+
+@given(POSITIVE, POSITIVE)
+def test_a_ratio_as_a_threshold_is_the_largest_it_keeps(base: float, ratio: float) -> None:
+    t = Cut(ratio, bytes(32)).times(base).t
+    assert t / base <= ratio
+    above = math.nextafter(t, INF)
+    assert above == INF or above / base > ratio
+
+
+@pytest.mark.parametrize("base", [3.0, 1.0, 0.1])
+def test_ties_of_the_ratio_go_by_rank(base: float) -> None:
+    """Neighbouring floats can have one ratio: then all of them are on the cut."""
+    numbers = [base * 7]
+    for _ in range(12):
+        numbers.append(math.nextafter(numbers[-1], INF))
+    pairs = [(number, (0, 0), 0, row, 0) for row, number in enumerate(reversed(numbers))]
+    critical, ranks = arrays(pairs)
+    order = sorted((c / base, row) for c, _, _, row, _ in pairs)
+    for size, (ratio, row) in enumerate(order, 1):
+        cut = Cut(ratio, ranks[row].tobytes()).times(base)
+        kept = np.flatnonzero(cut.keeps(critical, ranks))
+        assert sorted((pairs[i][0] / base, i) for i in kept) == order[:size]
+        assert Cut.from_json(json.loads(json.dumps(cut.to_json()))) == cut

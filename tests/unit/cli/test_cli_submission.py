@@ -85,9 +85,10 @@ def test_metadata_per_language(request_: RunRequest) -> None:
     assert submission.run_id == plan.run_id(fingerprints, "metaclip1")
     other = replace(several, languages=LanguageRequest("builtin"))
     assert prepare(other, []).run_id != submission.run_id
-    for wrong, message in ((EMISSIONS[1], "exact size"), (EMISSIONS[3], "semantics record")):
-        with pytest.raises(InvalidInputError, match=f"{message} needs metadata of one language"):
-            prepare(several, [wrong])
+    (sized,) = prepare(several, EMISSIONS[1:2]).emissions
+    assert (sized.size, sized.base_tail_share) == (2**53 + 1, 0.06)
+    with pytest.raises(InvalidInputError, match="semantics record needs metadata of one language"):
+        prepare(several, EMISSIONS[3:])
 
 
 @pytest.mark.parametrize("training", [None, TRAINING], ids=["untrained", "trained"])

@@ -21,6 +21,7 @@ def requests(emit: list[str] | None = None, **given: Any) -> list[EmissionReques
     [
         (None, {"t": 5.0}, [EmissionRequest("balanced", t=5.0)]),
         ([], {"size": 5}, [EmissionRequest("balanced", size=5)]),
+        ([], {"size": 5, "t": 2.0}, [EmissionRequest("balanced", size=5, t=2.0)]),
         (["balanced"], {"tail_share": 0.1}, [EmissionRequest("balanced", tail_share=0.1)]),
         (["raw"], {}, [EmissionRequest("raw")]),
         (["none"], {}, []),
@@ -57,7 +58,7 @@ def test_no_part_size_is_the_default() -> None:
     ("emit", "options", "message"),
     [
         (None, {}, "exactly one of --t, --size and --tail-share"),
-        (["balanced"], {"t": 1.0, "size": 3}, "exactly one"),
+        (["balanced"], {"t": 1.0, "tail_share": 0.3}, "exactly one"),
         (["raw"], {"t": 1.0}, "go with --emit balanced"),
         (["none"], {"tail_share": 0.1}, "go with --emit balanced"),
         (["blanced"], {}, "--emit 'blanced': known are balanced"),

@@ -14,9 +14,10 @@ import pytest
 
 from clipcurate import storage
 from clipcurate.datasets import parts, snapshot
+from clipcurate.datasets.cuts import resolve_cuts
 from clipcurate.datasets.dedup import By
 from clipcurate.datasets.dedup_files import duplicates_again
-from clipcurate.datasets.emission import EmissionPlan, make_plan, resolve_cuts
+from clipcurate.datasets.emission import EmissionPlan, make_plan
 from clipcurate.datasets.manifest import FileRecord, Manifest
 from clipcurate.datasets.match_index import MatchIndex, extras_from_hex, index_batches
 from clipcurate.datasets.outcomes import Scored, score

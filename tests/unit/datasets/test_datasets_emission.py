@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipcurate.balancing import Cut, keep_probability, tail_share_of, threshold_for
-from clipcurate.datasets.emission import EmissionPlan, part_records, resolve_cuts
+from clipcurate.balancing import Cut, keep_probability
+from clipcurate.datasets.cuts import resolve_cuts
+from clipcurate.datasets.emission import EmissionPlan, part_records
 from clipcurate.datasets.match_index import extras_to_hex
 from clipcurate.datasets.outcomes import Totals
 from clipcurate.datasets.request import EmissionRequest
@@ -20,7 +21,6 @@ from clipcurate.metadata import ALL
 
 RAW, MATCHED = EmissionRequest("raw"), EmissionRequest("matched")
 BALANCED = EmissionRequest("balanced", t=4.0, seed=7)
-SIZED = EmissionRequest("balanced", size=1)
 
 
 def test_a_whole_t_is_the_same_t() -> None:
@@ -130,21 +130,6 @@ def test_every_size_is_exact(make_run, parquet_pool, semantics) -> None:  # type
         assert run.plan_for(request).totals.kept == size
     with pytest.raises(InvalidInputError, match=f"ask for 1 to {whole}"):
         run.plan_for(EmissionRequest("balanced", size=whole + 1, semantics=semantics))
-
-
-def test_targets_become_cuts() -> None:
-    counts = {"en": np.array([1, 3, 6, 10]), "zh": np.array([5, 5])}
-    assert resolve_cuts(RAW, counts, []) == {}
-    assert resolve_cuts(BALANCED, counts, []) == {"en": Cut(4.0), "zh": Cut(5.0)}
-    assert resolve_cuts(BALANCED, {"all": counts["en"]}, []) == {"all": Cut(4.0)}
-    shares = resolve_cuts(EmissionRequest("balanced", tail_share=0.15), counts, [])
-    assert shares == {name: Cut(threshold_for(counts[name], 0.15)) for name in counts}
-    assert tail_share_of(counts["en"], shares["en"].t) == 0.05
-    for request in (SIZED, replace(BALANCED, semantics="record")):
-        with pytest.raises(InvalidInputError, match="one language"):
-            resolve_cuts(request, counts, [])
-    with pytest.raises(InvalidInputError, match="one language"):
-        resolve_cuts(replace(MATCHED, semantics="record"), counts, [])
 
 
 def test_a_size_above_the_matched_pairs_is_refused(make_run, parquet_pool) -> None:  # type: ignore[no-untyped-def]

@@ -18,7 +18,7 @@ BALANCED = EmissionRequest("balanced", t=4.0, seed=7)
     [
         ({"kind": "all"}, "unknown kind 'all'; known: raw, matched, balanced"),
         ({"kind": "balanced"}, "exactly one"),
-        ({"kind": "balanced", "t": 1.0, "size": 1}, "exactly one"),
+        ({"kind": "balanced", "t": 1.0, "tail_share": 0.1}, "exactly one"),
         ({"kind": "matched", "t": 1.0}, "others take none"),
         ({"kind": "raw", "size": 1}, "others take none"),
         ({"kind": "raw", "tail_share": 0.1}, "others take none"),
@@ -62,6 +62,8 @@ def test_identity_is_json_and_tells_requests_apart() -> None:
         replace(BALANCED, semantics="metaclip2"),
         replace(BALANCED, semantics="record"),
         EmissionRequest("balanced", size=4),
+        EmissionRequest("balanced", size=4, tail_share=0.5),
+        EmissionRequest("balanced", size=4, t=5.0),
         EmissionRequest("balanced", tail_share=0.5),
         EmissionRequest("balanced", tail_share=0.5, tail_rule="literal"),
     ]
@@ -76,18 +78,29 @@ def test_identity_is_json_and_tells_requests_apart() -> None:
 
 
 def test_what_needs_one_language() -> None:
-    record, size = replace(BALANCED, semantics="record"), EmissionRequest("balanced", size=1)
-    for request in (record, size, replace(MATCHED, semantics="record")):
-        request.require_possible(["all"])
+    for request in (replace(BALANCED, semantics="record"), replace(MATCHED, semantics="record")):
+        assert request.for_languages(["all"]) == request
         with pytest.raises(InvalidInputError, match="needs metadata of one language"):
-            request.require_possible(["en", "zh"])
+            request.for_languages(["en", "zh"])
     for request in (RAW, MATCHED, BALANCED, replace(BALANCED, semantics="metaclip2")):
-        request.require_possible(["en", "zh"])
+        assert request.for_languages(["en", "zh"]) == request
+
+
+def test_a_size_in_several_languages_has_a_base() -> None:
+    size = EmissionRequest("balanced", size=9)
+    assert size.for_languages(["all"]) == size
+    assert size.for_languages(["en", "zh"]) == replace(size, tail_share=0.06)
+    for based in (replace(size, t=5.0), replace(size, tail_share=0.2)):
+        assert based.for_languages(["en", "zh"]) == based
+        with pytest.raises(InvalidInputError, match="one language a size says it all"):
+            based.for_languages(["all"])
+    with pytest.raises(InvalidInputError, match="exactly one"):
+        replace(size, t=5.0, tail_share=0.2)
 
 
 def test_a_tail_rule_needs_a_tail_share() -> None:
     literal = replace(BALANCED, tail_rule="literal")
-    literal.require_possible(["en", "zh"])
-    replace(literal, t=None, tail_share=0.1).require_possible(["all"])
+    literal.for_languages(["en", "zh"])
+    replace(literal, t=None, tail_share=0.1).for_languages(["all"])
     with pytest.raises(InvalidInputError, match="literal goes with a tail share, or with metadata"):
-        literal.require_possible(["all"])
+        literal.for_languages(["all"])

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from clipcurate.datasets.emission import resolve_cuts
+from clipcurate.datasets.cuts import resolve_cuts
 from clipcurate.datasets.match_index import extras_to_hex
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.task_summary import UNIT, TaskSummary

@@ -13,6 +13,8 @@ REQUESTS = [
     EmissionRequest("matched", round=2**32 - 1, part_bytes=2**62),
     EmissionRequest("balanced", t=0.1 + 0.2, seed=2**64 - 1),
     EmissionRequest("balanced", size=2**53 + 1),
+    EmissionRequest("balanced", size=7, t=3.5),
+    EmissionRequest("balanced", size=7, tail_share=0.06),
     EmissionRequest("balanced", tail_share=0.06),
     EmissionRequest("balanced", tail_share=0.06, tail_rule="literal"),
     *[EmissionRequest("balanced", t=3.0, semantics=name) for name in get_args(Semantics)],
@@ -44,6 +46,7 @@ def test_what_is_left_out_is_the_default() -> None:
         (pb.EmissionSpec(kind=99), r"kind is 99.*known: 1 \(raw\), 2 \(matched\), 3 \(balanced\)"),
         (pb.EmissionSpec(kind=2, semantics=77), "semantics is 77.*client of the same version"),
         (pb.EmissionSpec(kind=2, tail_rule=9), r"tail rule is 9.*1 \(positive\), 2 \(literal\)"),
+        (pb.EmissionSpec(kind=3, t=1.0, base_t=2.0), "base goes with an exact size"),
         (pb.EmissionSpec(kind=3), "exactly one of t, size and tail share"),
     ],
 )
