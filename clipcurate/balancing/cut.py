@@ -9,7 +9,7 @@ exactly if c <= b, since the quotient of neighbours is further from 1 than half 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,14 @@ class Cut:
         last: rank of the last pair kept among those whose critical t / base equals t / base; None
             keeps all.
         base: what critical t is divided by where it is compared with other languages'.
+        repeats: where only the uid of `last` is known, how many pairs with this uid are kept on the
+            cut: the first ones of the pool.
     """
 
     t: float
     last: bytes | None = None
     base: float = 1.0
+    repeats: int | None = None
 
     def times(self, base: float) -> "Cut":
         """Return the cut of critical t that keeps what this one keeps of critical t / base.
@@ -50,7 +53,9 @@ class Cut:
         if base == 0:
             return Cut(0.0)
         t = _largest(base, self.t)
-        return Cut(t, self.last if t / base == self.t else None, base)
+        if t / base < self.t:
+            return Cut(t, base=base)
+        return Cut(t, self.last, base, self.repeats)
 
     def keeps(self, critical: npt.NDArray[np.float64], ranks: Ranks) -> npt.NDArray[np.bool_]:
         """Return which pairs are kept.
@@ -65,17 +70,41 @@ class Cut:
             kept[ties] = ~_after(_words(ranks[ties]), _words(np.frombuffer(self.last, RANK)))
         return kept
 
+    def repeated(self, critical: npt.NDArray[np.float64], ranks: Ranks) -> npt.NDArray[np.bool_]:
+        """Return which pairs are on the cut and have the uid of the last pair kept, shape (n,)."""
+        if self.last is None:
+            return np.zeros(len(critical), np.bool_)
+        uid = np.frombuffer(self.last, RANK)["uid"]
+        on_the_cut = critical / self.base == self.t / self.base
+        same: npt.NDArray[np.bool_] = on_the_cut & (ranks["uid"] == uid).all(1)
+        return same
+
+    def counted(self, repeats: int) -> "Cut":
+        """Return the cut as it is told where no shards and rows are: by uid and repeats."""
+        if self.last is None:
+            return self
+        nowhere = np.frombuffer(self.last, RANK).copy()
+        for name in ("shard", "row", "text_index"):
+            nowhere[name] = np.iinfo(RANK[name]).max
+        return replace(self, last=nowhere.tobytes(), repeats=repeats)
+
     def to_json(self) -> dict[str, Any]:
         """Return the cut as JSON; floats also in hexadecimal, which is exact in every reader."""
-        value = {"t": self.t, "t_hex": self.t.hex(), "last": self.last and self.last.hex()}
-        return value | ({"base": self.base, "base_hex": self.base.hex()} if self.base != 1 else {})
+        value: dict[str, Any] = {
+            "t": self.t,
+            "t_hex": self.t.hex(),
+            "last": self.last and self.last.hex(),
+        }
+        if self.base != 1:
+            value |= {"base": self.base, "base_hex": self.base.hex()}
+        return value | ({"repeats": self.repeats} if self.repeats is not None else {})
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Cut":
         """Read what `to_json` wrote."""
         last = value["last"] and bytes.fromhex(value["last"])
         base = float.fromhex(value.get("base_hex", "0x1p+0"))
-        return cls(float.fromhex(value["t_hex"]), last, base)
+        return cls(float.fromhex(value["t_hex"]), last, base, value.get("repeats"))
 
 
 def _largest(base: float, ratio: float) -> float:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -151,7 +152,8 @@ def _check_identity(manifest: Manifest, counts: Counts, entries: Entries) -> Non
 def _common(cuts: Mapping[str, Cut]) -> Cut:
     """Return the cut of critical t / base that is behind all languages' cuts of one size."""
     ratio = max(cut.t / cut.base for cut in cuts.values())
-    return Cut(ratio, next((cut.last for cut in cuts.values() if cut.last is not None), None))
+    tied = [cut for cut in cuts.values() if cut.last is not None]
+    return Cut(ratio, tied[0].last, repeats=tied[0].repeats) if tied else Cut(ratio)
 
 
 def _check_rows(
@@ -227,6 +229,7 @@ def _check_drops(
     )
     request, frozen = EmissionRequest.from_identity(manifest.identity), run.counts()
     cuts = {name: Cut.from_json(cut) for name, cut in manifest.cuts.items()}
+    cuts = _with_places(cuts, request, run)
     kept_keys = _kept_keys(url, manifest)
     recounted = {name: np.zeros_like(counts) for name, counts in frozen.items()}
     totals = Totals()
@@ -242,6 +245,29 @@ def _check_drops(
     check(totals == manifest.totals, f"the pool gives {totals}, the manifest {manifest.totals}")
     for name, counts in frozen.items():
         check(np.array_equal(counts, recounted[name]), f"language {name}: counts differ")
+
+
+def _with_places(cuts: dict[str, Cut], request: EmissionRequest, run: FrozenRun) -> dict[str, Cut]:
+    """Return the cuts with the place in the pool of the last pair kept, where only its uid is told.
+
+    That is so in a subset, whose dataset has no shards and rows.
+    """
+    repeats = [cut.repeats for cut in cuts.values() if cut.repeats is not None]
+    if not repeats:
+        return cuts
+    counts, found = run.counts(), list[bytes]()
+    for index in run.indexes():
+        critical, ranks = score(index, counts, request), index.ranks
+        for name, rows in index.rows_by_language.items():
+            if name in cuts:
+                same = cuts[name].repeated(critical[rows], ranks[rows])
+                found += [rank.tobytes() for rank in ranks[rows[same]]]
+    check(len(found) >= repeats[0], f"the pool repeats the cut's last pair {len(found)} times")
+    last = sorted(found)[repeats[0] - 1]
+    return {
+        name: replace(cut, last=last, repeats=None) if cut.last is not None else cut
+        for name, cut in cuts.items()
+    }
 
 
 def _kept_keys(url: str, manifest: Manifest) -> Iterator[str]:

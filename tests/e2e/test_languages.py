@@ -62,6 +62,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def rows_of(dataset: str) -> list[tuple[object, ...]]:
+    return duckdb.sql(f"SELECT * FROM '{dataset}/pairs-*.parquet'").fetchall()
+
+
 def arguments(inputs: Path, output: Path, pool: str, *more: object) -> list[object]:
     args = ["run", "--pool", inputs / pool, "--metadata", inputs / "metadata"]
     return [*args, "--output", output, "--rule", "metaclip2", *more]
@@ -115,6 +119,15 @@ def test_each_text_meets_the_entries_of_its_codes_language(
         assert manifest.totals.kept == 50 == sum(json.loads(line)["size"] for line in foretold)
         bases = thresholds(counts, 3.0) if base else thresholds_for(counts, 0.06)
         assert {name: cut.get("base", 1.0) for name, cut in manifest.cuts.items()} == bases
+        thinned = command_line("rethreshold", exact, "--size", 31, *base)
+        assert thinned.returncode == 0, thinned.stderr
+        assert command_line("verify", thinned.stdout.strip(), "--run", tmp_path).returncode == 0
+        fewer = ["--size", 31, *base]
+        direct = command_line(*arguments(inputs, tmp_path, "pool.parquet", *more[:-2], *fewer))
+        assert rows_of(thinned.stdout.strip()) == rows_of(direct.stdout.splitlines()[-1])
+    larger = command_line("rethreshold", exact, "--size", 51, *base)
+    assert larger.returncode == 1
+    assert "holds 50 pairs, fewer than the 51 asked for" in " ".join(larger.stderr.split())
     said = " ".join(done.stderr.split())
     assert "4 metadata languages: en, other, th, zh" in said
     assert "fr │ 24 │ no metadata" in said

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from clipcurate.balancing import Semantics
@@ -86,6 +87,45 @@ def test_a_subset_has_the_rows_of_the_emission_at_its_t(  # type: ignore[no-unty
     assert load(url).dataset_hash in (Path(subset) / "README.md").read_text()
 
 
+def copies(path: Path) -> Path:
+    """A pool full of exact repeats: four different pairs, with what tells their rows apart."""
+    texts = ["a dog", "a red dog, a cat", "in new york", "a"]
+    table = {"url": [t.replace(" ", "") for t in texts] * 12, "text": texts * 12}
+    pq.write_table(pa.table(table | {"number": range(48)}), path, row_group_size=7)
+    return path
+
+
+@pytest.mark.parametrize("semantics", ["pair", "metaclip2"])
+@pytest.mark.parametrize("pool", ["parquet_pool", "many_texts", "copies"])
+def test_a_subset_of_any_size_has_the_rows_of_the_emission_of_that_size(  # type: ignore[no-untyped-def]
+    make_run, request, tmp_path: Path, pool: str, semantics: Semantics
+) -> None:
+    columns = Columns(text="texts") if pool == "many_texts" else None
+    path = copies(tmp_path / "c.parquet") if pool == "copies" else request.getfixturevalue(pool)
+    run = make_run(path, task_rows=30, columns=columns)
+    matched = run.emit(replace(MATCHED, semantics=semantics))
+    sized = run.emit(replace(SIZED, size=17, semantics=semantics))
+    for parent, size in ((matched, 17), (matched, 9), (sized, 17), (sized, 9)):
+        direct = run.emit(replace(SIZED, size=size, semantics=semantics))
+        subset = rethreshold(parent, size=size, output=str(tmp_path / f"{size}-{parent[-9:]}"))
+        assert rows(subset) == rows(direct)
+        assert samples(subset) == samples(direct)
+        assert verify_dataset(subset, run.folder).totals == load(direct).totals
+    twice = rethreshold(subset, size=4)
+    assert rows(twice) == rows(run.emit(replace(SIZED, size=4, semantics=semantics)))
+    verify_dataset(twice, run.folder)
+
+
+def test_a_tail_share_as_the_emission_has_it(make_run, parquet_pool: Path) -> None:  # type: ignore[no-untyped-def]
+    run = make_run(parquet_pool)
+    subset = rethreshold(run.emit(MATCHED), tail_share=0.2)
+    assert rows(subset) == rows(run.emit(replace(BALANCED, t=None, tail_share=0.2)))
+    verify_dataset(subset, run.folder)
+    literal = rethreshold(run.emit(MATCHED), tail_share=1e-6, tail_rule="literal")
+    assert load(literal).identity["target"] == {"tail_share": 1e-6, "tail_rule": "literal"}
+    verify_dataset(literal, run.folder)
+
+
 def all_bytes(url: str) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in Path(url).iterdir() if p.name != "manifest.json"}
 
@@ -151,7 +191,7 @@ def test_given_all_matched_pairs_the_expected_size_is_the_emissions(  # type: ig
 
 def test_what_a_dataset_does_not_hold_is_refused(make_run, parquet_pool: Path) -> None:  # type: ignore[no-untyped-def]
     run = make_run(parquet_pool)
-    with pytest.raises(InvalidInputError, match=r"its own is 12. Ask for a smaller --t, or let"):
+    with pytest.raises(InvalidInputError, match=r"its own is 12. Ask for a smaller --t, --size or"):
         rethreshold(run.emit(BALANCED), float(np.nextafter(12.0, 13.0)))
     sized = run.emit(SIZED)
     cut = load(sized).cuts[ALL]["t"]
@@ -162,6 +202,13 @@ def test_what_a_dataset_does_not_hold_is_refused(make_run, parquet_pool: Path) -
         rethreshold(run.emit(EmissionRequest("raw")), T)
     with pytest.raises(InvalidInputError, match="t must be positive"):
         rethreshold(sized, 0.0)
+    rethreshold(sized, size=30)
+    with pytest.raises(InvalidInputError, match="holds 30 pairs, fewer than the 31 asked"):
+        rethreshold(sized, size=31)
+    with pytest.raises(InvalidInputError, match="would keep pairs"):
+        rethreshold(sized, tail_share=0.999)
+    with pytest.raises(InvalidInputError, match="exactly one"):
+        rethreshold(sized)
 
 
 def test_another_dataset_is_left_alone_and_damage_is_noticed(make_run, many_texts) -> None:  # type: ignore[no-untyped-def]
