@@ -99,6 +99,14 @@ Epsilon = Annotated[
 ]
 StableWindows = Annotated[int, typer.Option("--windows", help="… for so many windows in a row, …")]
 WindowShare = Annotated[float, typer.Option("--window", help="… each of this share of the tasks.")]
+AnnouncedPairs = Annotated[
+    int,
+    typer.Option(
+        "--announced-pairs",
+        min=0,
+        help="The pool is a part of one of so many pairs: project the counts to that.",
+    ),
+]
 TextColumn = Annotated[
     list[str] | None,
     typer.Option("--text-column", help="Default: text, caption …; repeatable, for several texts."),

@@ -130,7 +130,7 @@ def _at_rest(
 def _judge_frozen(frozen: FrozenRun, largest: int, as_json: bool) -> None:
     """Show how a snapshot differs from its indexes. Raises DatasetError if it does."""
     with console.status("adding up the match indexes"):
-        languages = compare(frozen.counts(), frozen.recount(), largest)
+        languages = compare(frozen.raw_counts(), frozen.recount(), largest)
     tasks = sum(index is not None for index in frozen.record.indexes)
     comparison = Comparison(frozen.record.run_id, True, tasks, 0, languages)
     _show(comparison, lambda name: frozen.metadata(name).entries, as_json)

@@ -10,7 +10,7 @@ from clipcurate import storage
 from clipcurate.balancing.stability import StabilityRule
 from clipcurate.cli.languages import LanguageRequest, plan_languages
 from clipcurate.datasets.dedup import parse_kind
-from clipcurate.datasets.request import EmissionRequest
+from clipcurate.datasets.request import EmissionRequest, require_no_whole
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.errors import NotFoundError
 from clipcurate.matching import ENGINES, RULES
@@ -47,6 +47,7 @@ class RunRequest:
         languages: how texts find their metadata language.
         dedup: drop pairs that repeat an earlier one's uid or url; empty to keep them.
         stability: when the counts are converged.
+        announced_pairs: of the pool that this one is a part of; 0 where it is the whole one.
     """
 
     pool: Sequence[str]
@@ -60,6 +61,7 @@ class RunRequest:
     languages: LanguageRequest = field(default_factory=LanguageRequest)
     dedup: str = ""
     stability: StabilityRule = field(default_factory=StabilityRule)
+    announced_pairs: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,15 @@ def prepare(
     Raises:
         PoolError: the pool cannot be planned.
         InvalidInputError: unknown rule, engine or dedup; an emission that these metadata
-            cannot give; or languages cannot be told as asked for.
+            cannot give, or only a whole pool can; or languages cannot be told as asked for.
         StorageError: the output cannot be written.
     """
     require_known("rule", request.rule, list(RULES))
     require_known("engine", request.engine, list(ENGINES))
     emissions = [emission.for_languages(request.metadata) for emission in emissions]
     dedup = parse_kind(request.dedup)
+    if request.announced_pairs:
+        require_no_whole(emissions, dedup=dedup is not None)
     languages = plan_languages(request.metadata, request.languages)
     plan = RunPlan.make(request.pool, request.columns, request.task_rows, languages.choice, dedup)
     fingerprints = {name: entries.fingerprint for name, entries in request.metadata.items()}
@@ -130,15 +134,21 @@ def prepare(
         engine=request.engine,
         order_seed=request.order_seed,
         dedup_partitions=plan.dedup.partitions if plan.dedup else 0,
-        stability=_stability_spec(request.stability),
+        stability=_stability_spec(request),
         planned_rows=sum(map(plan.planned_rows, range(len(plan.tasks)))),
         rows_estimated=plan.rows_estimated,
     )
     return Submission(run_id, spec, tuple(emission_spec(e, training) for e in emissions))
 
 
-def _stability_spec(rule: StabilityRule) -> pb.StabilitySpec:
-    return pb.StabilitySpec(epsilon=rule.epsilon, windows=rule.windows, window_share=rule.share)
+def _stability_spec(request: RunRequest) -> pb.StabilitySpec:
+    rule = request.stability
+    return pb.StabilitySpec(
+        epsilon=rule.epsilon,
+        windows=rule.windows,
+        window_share=rule.share,
+        announced_pairs=request.announced_pairs,
+    )
 
 
 def _publish_metadata(language: str, request: RunRequest, folder: str) -> pb.MetadataRef:

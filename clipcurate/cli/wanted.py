@@ -64,6 +64,7 @@ class Wanted:
     epsilon: opt.Epsilon = StabilityRule.epsilon
     windows: opt.StableWindows = StabilityRule.windows
     window: opt.WindowShare = StabilityRule.share
+    announced_pairs: opt.AnnouncedPairs = 0
     part_bytes: opt.PartBytes = 0
 
     def emissions(self, target: Target) -> list[EmissionRequest]:
@@ -112,6 +113,7 @@ class Wanted:
             order_seed=self.order_seed,
             dedup=self.dedup,
             stability=StabilityRule(self.epsilon, self.windows, self.window),
+            announced_pairs=self.announced_pairs,
         )
 
 

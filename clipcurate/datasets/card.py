@@ -54,6 +54,13 @@ def dataset_card(
     )
     cuts = ", ".join(f"t = {cut.t!r} ({name})" for name, cut in plan.cuts.items())
     parent = plan.identity.get("subset_of")
+    projected = plan.identity.get("projected")
+    announced = (
+        f" The pool is open: counts of {projected['seen']:,} pairs stand for"
+        f" {projected['announced']:,}."
+        if projected
+        else ""
+    )
     subset = f" A subset of the dataset with hash {parent}." if parent else ""
     return _CARD.format(
         kind=plan.request.kind.capitalize(),
@@ -61,7 +68,9 @@ def dataset_card(
         pairs=sum(file.rows for file in pairs),
         read=plan.totals.pairs,
         totals=totals,
-        cut=f"Cut: {cuts}, seed {plan.request.seed}, semantics {plan.request.semantics}.{subset}"
+        cut=f"Cut: {cuts}, seed {plan.request.seed}, semantics {plan.request.semantics}."
+        + announced
+        + subset
         if cuts
         else "No cut.",
         images=_IMAGES.format(tars=len(images), samples=sum(f.rows for f in images))

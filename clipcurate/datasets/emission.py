@@ -99,6 +99,7 @@ def make_plan(
     cuts: Mapping[str, Cut],
     tasks: Iterable[TaskSummary],
     unknown_rows: list[dict[str, Any]],
+    projection: Mapping[str, Any] | None = None,
 ) -> EmissionPlan:
     """Fix the parts of an emission.
 
@@ -109,15 +110,17 @@ def make_plan(
         cuts: what `resolve_cuts` gave.
         tasks: summaries of all scored tasks under these cuts, in order; read once.
         unknown_rows: inputs that could not be read.
+        projection: what the counts were projected from; None if they are the run's own.
     """
+    identity = request.identity(run, snapshot, projection)
     summaries = list(tasks)
     records = [task.records for task in summaries]
     nbytes = sum(task.nbytes for task in summaries)
     request = request.for_languages(cuts)
     extras = {task.extras: extras_from_hex(task.extras) for task in summaries}
     return EmissionPlan(
-        emission_id=hash_json(request.identity(run, snapshot)),
-        identity=request.identity(run, snapshot),
+        emission_id=hash_json(identity),
+        identity=identity,
         request=request,
         cuts=dict(cuts),
         totals=sum((task.totals for task in summaries), Totals()),

@@ -1,6 +1,6 @@
 """What is asked of an emission, and what of that identifies the dataset."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -119,12 +119,18 @@ class EmissionRequest:
         needs_base = self.size is not None and several and not shares
         return replace(self, tail_share=BASE_TAIL_SHARE) if needs_base else self
 
-    def identity(self, run: Mapping[str, Any], snapshot: str) -> dict[str, Any]:
+    def identity(
+        self,
+        run: Mapping[str, Any],
+        snapshot: str,
+        projection: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """Return what the emission's id is the hash of.
 
         Args:
             run: the run's id, rule and metadata fingerprints.
             snapshot: id of its frozen counts.
+            projection: what they were projected from; None if they are the run's own.
         """
         t = None if self.t is None else float(self.t).hex()
         target = {"t": t, "size": self.size, "tail_share": self.tail_share}
@@ -133,6 +139,7 @@ class EmissionRequest:
             "format": FORMAT,
             "run": dict(run),
             "snapshot": snapshot,
+            **({"projected": dict(projection)} if projection else {}),
             "kind": self.kind,
             "target": {name: value for name, value in target.items() if value is not None},
             "seed": self.seed,
@@ -149,3 +156,15 @@ class EmissionRequest:
             target["t"] = float.fromhex(target["t"])
         names = ("kind", "seed", "round", "semantics", "part_bytes")
         return cls(**target, **{name: identity[name] for name in names})
+
+
+def require_no_whole(requests: Iterable[EmissionRequest], *, dedup: bool) -> None:
+    """Refuse what only a whole pool can give. Raises InvalidInputError."""
+    wanted = {"removing duplicates": dedup}
+    wanted["an exact size"] = any(request.size is not None for request in requests)
+    for what, is_wanted in wanted.items():
+        if is_wanted:
+            raise InvalidInputError(
+                f"{what} needs the whole pool, but this one is announced as a part of a larger one "
+                "(--announced-pairs); leave one of the two out"
+            )

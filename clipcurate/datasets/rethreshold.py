@@ -85,7 +85,8 @@ def rethreshold(
     cuts = resolve_cuts(request, counts, _Pairs(url, parent))
     _refuse_others(url, parent, cuts)
     run = parent.identity["run"]
-    identity = request.identity(run, parent.identity["snapshot"])
+    projection = parent.identity.get("projected")
+    identity = request.identity(run, parent.identity["snapshot"], projection)
     identity["subset_of"] = parent.dataset_hash
     emission_id = hash_json(identity)
     folder = output or _beside(url, f"{request.kind}-{emission_id[:16]}")

@@ -108,6 +108,15 @@ class FrozenRun:
         """Return the frozen counts: int64 arrays per metadata language."""
         return snapshot.from_bytes(self._read(self.record.counts))
 
+    def projection(self) -> snapshot.Projection | None:
+        """Return how the frozen counts were projected; None if they are the run's own."""
+        return snapshot.projection_from_bytes(self._read(self.record.counts))
+
+    def raw_counts(self) -> dict[str, Any]:
+        """Return what was counted: the frozen counts before they were projected."""
+        projection = self.projection()
+        return dict(projection.raw) if projection else self.counts()
+
     def metadata(self, language: str) -> Metadata:
         """Return a language's entries."""
         return Metadata.from_bytes(self._read(self.record.metadata[language]))

@@ -2,7 +2,9 @@
 
 import io
 import itertools
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,20 +12,55 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clipcurate.balancing.stability import projected
 from clipcurate.hashing import hash_bytes, hash_json
 
+_PROJECTED = b"projected"
 Counts = Mapping[str, npt.NDArray[np.int64]]
 """Counts per metadata language, each of shape (entries,)."""
 
 
-def snapshot_id(run_id: str, quarantined: Sequence[Any], counts: Counts) -> str:
-    """Return the hash of run, accepted quarantine and counts."""
-    arrays = {name: hash_bytes(counts[name].astype("<i8").tobytes()) for name in sorted(counts)}
-    return hash_json({"run": run_id, "quarantined": list(quarantined), "counts": arrays})
+@dataclass(frozen=True)
+class Projection:
+    """How counts of a part of a pool were projected to the pool.
+
+    Attributes:
+        raw: the counts themselves.
+        seen: pairs that they are of.
+        announced: pairs of the pool.
+    """
+
+    raw: Counts
+    seen: int
+    announced: int
+
+    @property
+    def counts(self) -> dict[str, npt.NDArray[np.int64]]:
+        """The projected counts."""
+        return {name: projected(raw, self.seen, self.announced) for name, raw in self.raw.items()}
+
+    def identity(self) -> dict[str, Any]:
+        """Return what an emission's identity says of it."""
+        return {"seen": self.seen, "announced": self.announced, "raw": _hashes(self.raw)}
 
 
-def to_bytes(counts: Counts) -> bytes:
-    """Return counts as a parquet file: language, entry_id, count."""
+def _hashes(counts: Counts) -> dict[str, str]:
+    return {name: hash_bytes(counts[name].astype("<i8").tobytes()) for name in sorted(counts)}
+
+
+def snapshot_id(
+    run_id: str,
+    quarantined: Sequence[Any],
+    counts: Counts,
+    projection: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the hash of run, accepted quarantine, counts, and what they were projected from."""
+    value = {"run": run_id, "quarantined": list(quarantined), "counts": _hashes(counts)}
+    return hash_json(value | ({"projected": dict(projection)} if projection else {}))
+
+
+def to_bytes(counts: Counts, projection: Projection | None = None) -> bytes:
+    """Return counts as a parquet file: language, entry_id, count; also raw where projected."""
     names = sorted(counts)
     table = pa.table(
         {
@@ -34,6 +71,11 @@ def to_bytes(counts: Counts) -> bytes:
             "count": np.concatenate([counts[name] for name in names]),
         }
     )
+    if projection:
+        raw = pa.array(np.concatenate([projection.raw[name] for name in names]))
+        table = table.append_column("raw", raw).replace_schema_metadata(
+            {_PROJECTED: json.dumps([projection.seen, projection.announced])}
+        )
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
@@ -41,11 +83,22 @@ def to_bytes(counts: Counts) -> bytes:
 
 def from_bytes(content: bytes) -> dict[str, npt.NDArray[np.int64]]:
     """Read what `to_bytes` wrote."""
-    table = pq.read_table(io.BytesIO(content)).combine_chunks()
+    return _column(pq.read_table(io.BytesIO(content)), "count")
+
+
+def projection_from_bytes(content: bytes) -> Projection | None:
+    """Return how the counts that `to_bytes` wrote were projected; None if they were not."""
+    table = pq.read_table(io.BytesIO(content))
+    stored = (table.schema.metadata or {}).get(_PROJECTED)
+    return None if stored is None else Projection(_column(table, "raw"), *json.loads(stored))
+
+
+def _column(table: pa.Table, name: str) -> dict[str, npt.NDArray[np.int64]]:
+    table = table.combine_chunks()
     languages = table["language"].combine_chunks()
     codes = languages.indices.to_numpy()
     edges = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
-    counts = table["count"].to_numpy()
+    counts = table[name].to_numpy()
     return {
         languages[first].as_py(): counts[first:last] for first, last in itertools.pairwise(edges)
     }

@@ -136,8 +136,12 @@ def _check_identity(manifest: Manifest, counts: Counts, entries: Entries) -> Non
         same = Metadata(entries[name]).fingerprint == fingerprint
         check(same, f"{ENTRY_COUNTS}, language {name}: other entries than the identity names")
     quarantined = [unknown["inputs"] for unknown in manifest.unknown_rows]
-    same = snapshot.snapshot_id(run["id"], quarantined, counts) == manifest.identity["snapshot"]
-    check(same, "counts or quarantined inputs are not those of the identity's snapshot")
+    projection = manifest.identity.get("projected")
+    expected = snapshot.snapshot_id(run["id"], quarantined, counts, projection)
+    check(
+        expected == manifest.identity["snapshot"],
+        "counts or quarantined inputs are not those of the identity's snapshot",
+    )
     shares = {n: tail_share_of(counts[n], cut["t"]) for n, cut in manifest.cuts.items()}
     check(shares == manifest.tail_shares, f"the tail shares are {shares}")
     request = EmissionRequest.from_identity(manifest.identity)
@@ -243,8 +247,20 @@ def _check_drops(
         check(all(same) and len(same) == kept.sum(), f"task {number}: other pairs are kept")
     check(next(kept_keys, None) is None, "the dataset holds pairs that the pool does not")
     check(totals == manifest.totals, f"the pool gives {totals}, the manifest {manifest.totals}")
-    for name, counts in frozen.items():
+    for name, counts in run.raw_counts().items():
         check(np.array_equal(counts, recounted[name]), f"language {name}: counts differ")
+    _check_projection(run, manifest)
+
+
+def _check_projection(run: FrozenRun, manifest: Manifest) -> None:
+    """Project the run's counts again where the identity says that they were projected."""
+    projection = run.projection()
+    known = projection.identity() if projection else None
+    same = known == manifest.identity.get("projected")
+    check(same, "the counts were projected from others than the identity names")
+    frozen = run.counts()
+    for name, counts in (projection.counts if projection else {}).items():
+        check(np.array_equal(counts, frozen[name]), f"language {name}: projected counts differ")
 
 
 def _with_places(cuts: dict[str, Cut], request: EmissionRequest, run: FrozenRun) -> dict[str, Cut]:

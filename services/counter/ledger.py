@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Sequence
 
+from clipcurate.datasets.request import require_no_whole
 from clipcurate.errors import ConflictError, InvalidInputError, LeaseLostError
 from clipcurate.hashing import hash_bytes
 from clipcurate.rpc.emissions import request_of
@@ -51,16 +52,20 @@ class Ledger(RunReader):
         Raises:
             InvalidInputError: the request is incomplete or cannot be meant, or a client of another
                 version means something that is unknown here.
-            ConflictError: the run is known and writes to another folder.
+            ConflictError: the run is known and writes to another folder, or its counts stand for
+                another number of pairs.
         """
         if not run_id or not spec.num_tasks or not spec.metadata:
             raise InvalidInputError("a run needs an id, tasks and metadata")
         if (tasks := max(spec.num_tasks, spec.dedup_partitions)) > MAX_TASKS:
             raise InvalidInputError(f"{tasks} tasks are more than {MAX_TASKS}")
-        for emission in emissions:
-            request_of(emission).for_languages([ref.language for ref in spec.metadata])
+        requests = [request_of(emission) for emission in emissions]
+        for request in requests:
+            request.for_languages([ref.language for ref in spec.metadata])
+        if spec.stability.announced_pairs:
+            require_no_whole(requests, dedup=bool(spec.dedup_partitions))
         run = run_prefix(run_id) + "run"
-        self._refuse_other_output(run_id, spec)
+        self._refuse_other(run_id, spec)
         now = time.time()
         with self._store.node(run_id) as node:
             pipe = node.pipeline(transaction=True)
@@ -77,13 +82,20 @@ class Ledger(RunReader):
         self._activate(run_id)
         self.advance(run_id)
 
-    def _refuse_other_output(self, run_id: str, spec: pb.RunSpec) -> None:
+    def _refuse_other(self, run_id: str, spec: pb.RunSpec) -> None:
         stored = self._redis.hget(run_prefix(run_id) + "run", "spec")
-        known = pb.RunSpec.FromString(stored).output_url if stored else spec.output_url
-        if known != spec.output_url:
+        known = pb.RunSpec.FromString(stored) if stored else spec
+        if known.output_url != spec.output_url:
             raise ConflictError(
-                f"run {run_id} writes to {known}, not to {spec.output_url}: the same pool and "
-                "metadata are one run; use its output, or services of their own"
+                f"run {run_id} writes to {known.output_url}, not to {spec.output_url}: the same "
+                "pool and metadata are one run; use its output, or services of their own"
+            )
+        was, wanted = known.stability.announced_pairs, spec.stability.announced_pairs
+        if was != wanted:
+            raise ConflictError(
+                f"run {run_id} has {was or 'no'} announced pairs, not {wanted or 'none'}, and is "
+                "frozen once: give the same --announced-pairs, or use services of their own (of "
+                "`clipcurate run`: another --output)"
             )
 
     def advance(self, run_id: str) -> None:

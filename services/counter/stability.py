@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from clipcurate.balancing import thresholds, thresholds_for
-from clipcurate.balancing.stability import Counts, announced_pairs, drift, projected
+from clipcurate.balancing.stability import Counts, drift, projected
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.counts import CountStore
 from services.counter.ledger import Ledger
 from services.counter.stages import StageKey
 from services.counter.store import Store
-from services.counter.windows import WindowState, WindowStore, rule_of
+from services.counter.windows import WindowState, WindowStore, announced_of, rule_of
 
 MATCH = StageKey(pb.STAGE_MATCH)
 FREEZE = StageKey(pb.STAGE_FREEZE)
@@ -56,7 +56,7 @@ class Stability:
             return
         sizes = {ref.language: ref.num_entries for ref in spec.metadata}
         raw = {name: self._counts.read(run_id, name, size) for name, size in sizes.items()}
-        announced = announced_pairs(seen, totals.get("planned_rows", 0), spec.planned_rows)
+        announced = announced_of(spec, totals)
         windows = state.windows
         if state.base and (base := self._windows.counts(run_id, state, sizes)):
             before = _projected(base, state.seen, state.announced)

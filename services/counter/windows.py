@@ -44,6 +44,14 @@ def rule_of(spec: pb.RunSpec) -> StabilityRule:
     )
 
 
+def announced_of(spec: pb.RunSpec, totals: Mapping[str, int]) -> int:
+    """Return how many pairs the pool has: as announced, else as its counted tasks tell."""
+    seen = totals.get("pairs", 0)
+    if spec.stability.announced_pairs:
+        return max(seen, spec.stability.announced_pairs)
+    return announced_pairs(seen, totals.get("planned_rows", 0), spec.planned_rows)
+
+
 def stability_progress(
     spec: pb.RunSpec, totals: Mapping[str, int], state: WindowState
 ) -> pb.StabilityProgress:
@@ -51,8 +59,8 @@ def stability_progress(
     rule, seen = rule_of(spec), totals.get("pairs", 0)
     return pb.StabilityProgress(
         pairs_seen=seen,
-        pairs_announced=announced_pairs(seen, totals.get("planned_rows", 0), spec.planned_rows),
-        announced_estimated=spec.rows_estimated,
+        pairs_announced=announced_of(spec, totals),
+        announced_estimated=spec.rows_estimated and not spec.stability.announced_pairs,
         window_tasks=rule.window_tasks(spec.num_tasks),
         drifts=state.windows.drifts,
         windows_below=state.windows.below,

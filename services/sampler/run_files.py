@@ -31,6 +31,12 @@ def frozen_counts(url: str, digest: str) -> snapshot.Counts:
     return snapshot.from_bytes(storage.read_object(url, digest))
 
 
+@lru_cache(maxsize=4)
+def frozen_projection(url: str, digest: str) -> snapshot.Projection | None:
+    """Return what a stored snapshot's counts were projected from; None if they are the run's."""
+    return snapshot.projection_from_bytes(storage.read_object(url, digest))
+
+
 @dataclass(frozen=True)
 class RunFiles:
     """The results of a run's finished tasks."""
@@ -92,6 +98,17 @@ class RunFiles:
     def counted(self) -> list[int]:
         """Return the numbers of the counted tasks."""
         return [r.task.index for r in self.match_records if r.state == pb.TASK_STATE_DONE]
+
+    def projection(self, raw: snapshot.Counts) -> snapshot.Projection | None:
+        """Return how an open pool's counts are projected to what is announced; else None.
+
+        A pool that turned out larger than announced is taken to be as large as it is.
+        """
+        announced = self.run.spec.stability.announced_pairs
+        seen = sum(self.match_records[task].result.match.pairs for task in self.counted())
+        if not announced or not seen:
+            return None
+        return snapshot.Projection(raw, seen, max(announced, seen))
 
     def indexes(self) -> Iterator[MatchIndex]:
         """Yield the match indexes of the counted tasks in order, each read when it is its turn."""

@@ -34,7 +34,7 @@ from clipcurate.rpc.finished import FinishedTasks
 from clipcurate.rpc.references import read, reference
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.rpc.worker import Assignment
-from services.sampler.run_files import RunFiles, ScoredTasks, frozen_counts
+from services.sampler.run_files import RunFiles, ScoredTasks, frozen_counts, frozen_projection
 
 Item = TypeVar("Item")
 
@@ -80,11 +80,12 @@ class SamplerTasks:
             counts = recount(files.sizes, _Watched(files.indexes(), assignment))
             self._replace(assignment.lease, files, counts)
         quarantined = [files.plan.describe_task(r.task.index) for r in files.quarantined()]
-        name = snapshot.snapshot_id(files.run.run_id, quarantined, counts)
-        folder = files.folder()
-        stored = storage.publish_bytes(
-            snapshot.to_bytes(counts), folder, f"counts-{name}", ".parquet"
-        )
+        projection = files.projection(counts)
+        acted_on = projection.counts if projection else counts
+        about = projection.identity() if projection else None
+        name = snapshot.snapshot_id(files.run.run_id, quarantined, acted_on, about)
+        folder, content = files.folder(), snapshot.to_bytes(acted_on, projection)
+        stored = storage.publish_bytes(content, folder, f"counts-{name}", ".parquet")
         record = storage.publish_bytes(
             files.record(name, stored).to_bytes(), files.folder(), f"{PREFIX}-{name}", ".json"
         )
@@ -127,13 +128,16 @@ class SamplerTasks:
         request, counts = request_of(assignment.emission.spec), self._counts(files)
         scored = self._scored(assignment, files)
         cuts = resolve_cuts(request, counts, _Watched(scored, assignment))
+        frozen = self._frozen(files)
+        projection = frozen_projection(frozen.snapshot.url, frozen.snapshot.hash)
         plan = make_plan(
             request,
             files.identity,
-            self._frozen(files).snapshot_id,
+            frozen.snapshot_id,
             cuts,
             _Watched(scored.summaries(request, counts, cuts), assignment),
             unknown_rows(files),
+            projection.identity() if projection else None,
         )
         folder = files.folder("emissions")
         stored = storage.publish_bytes(plan.to_bytes(), folder, plan.emission_id, ".json")
@@ -219,6 +223,8 @@ class SamplerTasks:
             "plan": spec.plan.url,
             "engine": spec.engine,
             "dedup": files.plan.dedup.by if files.plan.dedup else None,
+            "stability": "complete",
+            "pool": "open" if spec.stability.announced_pairs else "sealed",
             "recounted": self._frozen(files).recounted,
             "unmatched_by_language": files.unmatched_by_language(),
         }

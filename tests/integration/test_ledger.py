@@ -509,3 +509,21 @@ def test_a_stage_that_is_due_no_more_is_not_opened(ledger: Ledger, store: Store)
     ledger.create(RUN, spec(1), [])
     ledger.complete(claim(ledger), match_result())
     claim(ledger, stages=[pb.STAGE_FREEZE])
+
+
+def test_a_part_of_a_larger_pool_is_announced_once_and_has_no_exact_sizes(ledger: Ledger) -> None:
+    part = spec(1)
+    part.stability.announced_pairs = 500
+    sized = pb.EmissionSpec(kind=pb.EMISSION_KIND_BALANCED, size=5)
+    with pytest.raises(InvalidInputError, match="an exact size needs the whole pool"):
+        ledger.create(RUN, part, [sized])
+    ledger.create(RUN, part, [balanced()])
+    with pytest.raises(ConflictError, match="has 500 announced pairs, not none"):
+        ledger.create(RUN, spec(1), [])
+    ledger.create(RUN, part, [balanced(seed=1)])
+    ledger.complete(claim(ledger), match_result())
+    assert ledger.run(RUN).stability_progress.pairs_announced == 500
+    duplicates = dedup_spec()
+    duplicates.stability.announced_pairs = 500
+    with pytest.raises(InvalidInputError, match="removing duplicates needs the whole pool"):
+        ledger.create("other", duplicates, [])

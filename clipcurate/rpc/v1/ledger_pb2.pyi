@@ -353,29 +353,37 @@ Global___MetadataRef: _TypeAlias = MetadataRef  # noqa: Y015
 
 @_typing.final
 class StabilitySpec(_message.Message):
-    """When a run's counts are converged. No part of the identity."""
+    """When a run's counts are converged, and what they stand for. No part of the
+    run's identity, but what is projected is part of the snapshot's.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EPSILON_FIELD_NUMBER: _builtins.int
     WINDOWS_FIELD_NUMBER: _builtins.int
     WINDOW_SHARE_FIELD_NUMBER: _builtins.int
+    ANNOUNCED_PAIRS_FIELD_NUMBER: _builtins.int
     epsilon: _builtins.float
     """Drift of a window below this counts as none; 0 for the default."""
     windows: _builtins.int
     """How many windows in a row; 0 for the default."""
     window_share: _builtins.float
     """Share of the match tasks that make a window; 0 for the default."""
+    announced_pairs: _builtins.int
+    """Pairs of the pool that this one is a part of: counts are projected to so
+    many. 0: this pool is the whole one.
+    """
     def __init__(
         self,
         *,
         epsilon: _builtins.float = ...,
         windows: _builtins.int = ...,
         window_share: _builtins.float = ...,
+        announced_pairs: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epsilon", b"epsilon", "window_share", b"window_share", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["announced_pairs", b"announced_pairs", "epsilon", b"epsilon", "window_share", b"window_share", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1288,8 +1296,8 @@ class StabilityProgress(_message.Message):
     pairs_seen: _builtins.int
     """Pairs of counted tasks."""
     pairs_announced: _builtins.int
-    """Pairs of the whole pool: those seen, times rows planned in all over rows
-    planned of the counted tasks.
+    """Pairs of the whole pool: as announced, else those seen, times rows planned
+    in all over rows planned of the counted tasks.
     """
     announced_estimated: _builtins.bool
     """Whether the rows planned are an estimate from the files' sizes."""

@@ -46,6 +46,7 @@ class Run:
     indexes: list[MatchIndex]
     counts: dict[str, Any]
     snapshot_id: str
+    projection: snapshot.Projection | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -61,7 +62,8 @@ class Run:
         scored = self.scored(request)
         cuts = resolve_cuts(request, self.counts, scored)
         summaries = [TaskSummary.of(request, self.counts, cuts, task) for task in scored]
-        return make_plan(request, self.identity, self.snapshot_id, cuts, summaries, [])
+        about = self.projection.identity() if self.projection else None
+        return make_plan(request, self.identity, self.snapshot_id, cuts, summaries, [], about)
 
     def emit(self, request: EmissionRequest = BALANCED) -> str:
         """Write a dataset and return its folder."""
@@ -105,10 +107,12 @@ def make_run(tmp_path: Path) -> MakeRun:
         task_rows: int = 1000,
         columns: Columns | None = None,
         dedup: By | None = None,
+        announced: int = 0,
     ) -> Run:
         patterns = [str(path) for path in pool]
         plan = RunPlan.make(patterns, columns or Columns(), task_rows, None, dedup)
-        return freeze(plan, match(plan), str(tmp_path / f"output-{task_rows}-{dedup}"))
+        output = tmp_path / f"output-{task_rows}-{dedup}-{announced}"
+        return freeze(plan, match(plan), str(output), announced)
 
     return make
 
@@ -126,13 +130,17 @@ def match(plan: RunPlan) -> list[MatchIndex]:
     return indexes
 
 
-def freeze(plan: RunPlan, indexes: list[MatchIndex], output: str) -> Run:
+def freeze(plan: RunPlan, indexes: list[MatchIndex], output: str, announced: int = 0) -> Run:
     counts = np.zeros(len(ENTRIES), np.int64)
     for index in indexes:
         np.add.at(counts, index.matches.entry_ids, 1)
     metadata = Metadata(ENTRIES)
     run_id = plan.run_id({ALL: metadata.fingerprint}, "metaclip1")
-    name = snapshot.snapshot_id(run_id, [], {ALL: counts})
+    projection, about = None, None
+    if announced:
+        projection = snapshot.Projection({ALL: counts}, sum(map(len, indexes)), announced)
+        counts, about = projection.counts[ALL], projection.identity()
+    name = snapshot.snapshot_id(run_id, [], {ALL: counts}, about)
     folder = storage.join(output, "runs", run_id)
 
     def put(content: bytes, stem: str) -> storage.StoredObject:
@@ -143,12 +151,12 @@ def freeze(plan: RunPlan, indexes: list[MatchIndex], output: str) -> Run:
         snapshot_id=name,
         rule="metaclip1",
         plan=put(plan.to_bytes(), "plan"),
-        counts=put(snapshot.to_bytes({ALL: counts}), "counts"),
+        counts=put(snapshot.to_bytes({ALL: counts}, projection), "counts"),
         metadata={ALL: put(metadata.to_bytes(), "metadata")},
         indexes=[put(index.to_bytes(), f"{i:06d}") for i, index in enumerate(indexes)],
     )
     storage.publish_bytes(record.to_bytes(), folder, f"{PREFIX}-{name}", ".json")
-    return Run(output, folder, plan, indexes, {ALL: counts}, name)
+    return Run(output, folder, plan, indexes, {ALL: counts}, name, projection)
 
 
 TEXTS = ["a dog", "a red dog, a cat", "nothing here", "猫", "in new york", None, "a", "dog", ""]

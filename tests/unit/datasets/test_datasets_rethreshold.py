@@ -226,3 +226,10 @@ def test_another_dataset_is_left_alone_and_damage_is_noticed(make_run, many_text
         path.write_bytes(content)
         with pytest.raises((DatasetError, pa.ArrowException)):
             rethreshold(url, T)
+
+
+def test_a_subset_of_an_open_pool_s_dataset_says_so_too(make_run, parquet_pool: Path) -> None:  # type: ignore[no-untyped-def]
+    run = make_run(parquet_pool, task_rows=30, announced=1000)
+    url = rethreshold(run.emit(replace(BALANCED, t=40.0)), T)
+    assert verify_dataset(url, run.folder).identity["projected"]["announced"] == 1000
+    assert rows(url) == run.kept(replace(BALANCED, t=T))

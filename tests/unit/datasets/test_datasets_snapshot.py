@@ -44,3 +44,19 @@ def test_id_by_hand() -> None:
 )
 def test_id_names_run_quarantine_and_counts(run, quarantined, counts) -> None:  # type: ignore[no-untyped-def]
     assert snapshot.snapshot_id(run, quarantined, counts) != snapshot.snapshot_id("r", [], COUNTS)
+
+
+def test_a_projection_is_stored_beside_the_counts_and_part_of_the_id() -> None:
+    projection = snapshot.Projection(COUNTS, 10, 25)
+    content = snapshot.to_bytes(projection.counts, projection)
+    again = snapshot.projection_from_bytes(content)
+    assert again is not None
+    assert (again.seen, again.announced) == (10, 25)
+    assert {name: raw.tolist() for name, raw in again.raw.items()} == {
+        name: raw.tolist() for name, raw in COUNTS.items()
+    }
+    counts = {name: array.tolist() for name, array in snapshot.from_bytes(content).items()}
+    assert counts == {"en": [8, 1, 5 * 2**39], "all": [2], "zh": [1, 1]}
+    assert snapshot.projection_from_bytes(snapshot.to_bytes(COUNTS)) is None
+    ids = [None, projection.identity(), projection.identity() | {"announced": 26}]
+    assert len({snapshot.snapshot_id("r", [], COUNTS, about) for about in ids}) == 3

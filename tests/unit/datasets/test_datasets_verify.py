@@ -21,7 +21,7 @@ from clipcurate.datasets.outcomes import Totals
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.verify import verify_dataset
 from clipcurate.errors import DatasetError, NotFoundError
-from clipcurate.hashing import hash_json, hash_pairs, hex_to_halves
+from clipcurate.hashing import hash_bytes, hash_json, hash_pairs, hex_to_halves
 from clipcurate.matching import Matcher
 from clipcurate.metadata import ALL
 from clipcurate.pools.read import BATCH_ROWS
@@ -48,6 +48,37 @@ def test_what_we_write_holds(make_run, request, pool: str, request_: EmissionReq
     told: list[str] = []
     assert verify_dataset(url, run.folder, told.append) == load(url)
     assert any("again" in line for line in told)
+
+
+def test_counts_of_an_open_pool_are_projected_again(make_run, parquet_pool: Path) -> None:  # type: ignore[no-untyped-def]
+    run = make_run(parquet_pool, task_rows=30, announced=1000)
+    pairs = sum(map(len, run.indexes))
+    url = run.emit(BALANCED)
+    manifest = verify_dataset(url, run.folder)
+    raw = run.projection.raw[ALL]
+    assert run.counts[ALL].tolist() == [max(1, round(c * 1000 / pairs)) for c in raw.tolist()]
+    assert np.load(Path(url) / "counts-all.npy").tolist() == run.counts[ALL].tolist()
+    packed = hash_bytes(raw.astype("<i8").tobytes())
+    expected = {"seen": pairs, "announced": 1000, "raw": {ALL: packed}}
+    assert manifest.identity["projected"] == expected
+    assert f"counts of {pairs} pairs stand for 1,000" in (Path(url) / "README.md").read_text()
+    other = make_run(parquet_pool, task_rows=30)
+    assert other.emit(BALANCED) != url
+    with pytest.raises(DatasetError):
+        verify_dataset(url, other.folder)
+
+
+def test_a_projection_that_is_not_the_identity_s(make_run, parquet_pool: Path, rewrite) -> None:  # type: ignore[no-untyped-def]
+    run = make_run(parquet_pool, task_rows=30, announced=1000)
+    url = run.emit(BALANCED)
+
+    def claim_more(manifest: Manifest) -> Manifest:
+        identity = manifest.identity | {"projected": {**manifest.identity["projected"], "seen": 1}}
+        return replace(manifest, identity=identity, emission_id=hash_json(identity))
+
+    rewrite(url, claim_more)
+    with pytest.raises(DatasetError, match="not those of the identity's snapshot"):
+        verify_dataset(url)
 
 
 @pytest.mark.parametrize("by", ["uid", "url"])
