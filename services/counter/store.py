@@ -163,4 +163,5 @@ class Store:
         try:
             self.redis.nodes_manager.initialize()
         except FAILURES:  # no node that was known answers: begin with the address
-            self.__dict__.pop("redis", None)
+            if found := self.__dict__.pop("redis", None):
+                found.close()
