@@ -1,14 +1,14 @@
-"""Random access to the images of an emitted dataset, with their kept texts.
+"""Access to the images of an emitted dataset, with their kept texts.
 
 A dataset's tars hold one sample as consecutive members `<key>.<jpg|png|webp>`, `<key>.txt` and
-`<key>.json`. Opening reads tar headers only; each sample is then one ranged read of its span.
+`<key>.json`. They are read in blocks, whose table `image_blocks.npy` is all that opening reads
+beside the manifest.
 """
 
-import io
 import itertools
 import json
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipcurate import storage
+from clipcurate.datasets import blocks
 from clipcurate.datasets.manifest import FileRecord, Manifest, load
 from clipcurate.errors import DatasetError, InvalidInputError
 
@@ -55,51 +56,72 @@ class TarMember:
 
 
 class ImageIndex:
-    """The samples of a dataset in manifest order, each readable by its number.
+    """The samples of a dataset in manifest order, in blocks of one request each.
 
-    Safe to read from several threads: no file stays open.
+    `counts` are the samples of each block, int64 of shape (blocks,). Safe to read from several
+    threads: no file stays open.
     """
 
-    def __init__(
-        self,
-        url: str,
-        manifest: Manifest,
-        tars: list[str],
-        first: npt.NDArray[np.int64],
-        spans: npt.NDArray[np.int64],
-    ) -> None:
+    def __init__(self, url: str, manifest: Manifest, table: blocks.Table) -> None:
         self.url = url
         self.manifest = manifest
-        self._tars = tars
-        self._first = first
-        self._spans = spans
+        self.counts: npt.NDArray[np.int64] = table["samples"].astype(np.int64)
+        self._tars = [storage.join(url, file.name) for file in manifest.of_role("images")]
+        self._table = table
+        self._first = np.cumsum([0, *self.counts], dtype=np.int64)
 
     @classmethod
     def open(cls, url: str) -> "ImageIndex":
-        """Index the dataset in the folder `url`.
+        """Read the manifest and the table of blocks of the dataset in the folder `url`.
 
         Raises:
             NotFoundError: no manifest there, so no dataset.
             InvalidInputError: the dataset has no images.
-            DatasetError: a tar is cut short or does not hold what the manifest says.
+            DatasetError: the table is missing or contradicts the manifest.
         """
         manifest = load(url)
-        files = image_files(url, manifest)
-        tars = [storage.join(url, file.name) for file in files]
-        spans = [_sample_spans(tar, file.rows) for tar, file in zip(tars, files, strict=True)]
-        first = np.cumsum([0, *map(len, spans)], dtype=np.int64)
-        return cls(url, manifest, tars, first, np.concatenate(spans))
+        image_files(url, manifest)
+        return cls(url, manifest, blocks.load(url, manifest))
 
     def __len__(self) -> int:
-        return len(self._spans)
+        return int(self._first[-1])
 
-    def read(self, number: int) -> ImageSample:
-        """Return sample `number` (0 ≤ number < len). Raises DatasetError if it is malformed."""
-        tar = self._tars[int(np.searchsorted(self._first, number, side="right")) - 1]
-        start, stop = self._spans[number].tolist()
-        fs, path = storage.locate(tar)
-        content = fs.cat_file(path, start=start, end=stop)
-        return _parse_sample(content, f"{tar} at byte {start}")
+    @property
+    def largest_block(self) -> int:
+        """The size of the largest block in bytes."""
+        return int((self._table["stop"] - self._table["start"]).max())
+
+    def number(self, block: int, index: int) -> int:
+        """Return the number of sample `index` of `block` among all samples of the dataset."""
+        return int(self._first[block]) + index
+
+    def fetch(self, block: int) -> tuple[bytes, npt.NDArray[np.int64]]:
+        """Return the bytes of a block, and where its samples begin and the last one ends.
+
+        Raises:
+            DatasetError: the tar is cut short, or does not hold what was written.
+        """
+        tar, start, stop, samples = self._table[block].tolist()
+        content = storage.read_range(self._tars[tar], start, stop - start)
+        where = self.where(block)
+        return content, blocks.sample_offsets(content, samples, where)
+
+    def where(self, block: int) -> str:
+        """Say where a block lies, for messages."""
+        return f"{self._tars[self._table['tar'][block]]} at byte {self._table['start'][block]}"
+
+    def samples(self, numbers: npt.NDArray[np.int64]) -> Iterator[ImageSample]:
+        """Yield samples by ascending number; each block with one of them is read once.
+
+        Raises:
+            DatasetError: a sample is malformed.
+        """
+        of = np.searchsorted(self._first, numbers, side="right") - 1
+        for block in np.unique(of).tolist():
+            content, offsets = self.fetch(block)
+            for index in (numbers[of == block] - self._first[block]).tolist():
+                sample = content[offsets[index] : offsets[index + 1]]
+                yield parse_sample(sample, self.where(block))
 
 
 def tar_members(file: BinaryIO, name: str) -> Iterator[TarMember]:
@@ -149,26 +171,16 @@ def image_files(url: str, manifest: Manifest) -> list[FileRecord]:
     return files
 
 
-def _sample_spans(tar: str, rows: int) -> npt.NDArray[np.int64]:
-    """Return (start, stop) of each sample of `tar`, shape (samples, 2)."""
-    with storage.open_read(tar) as file:
-        spans = list(_group_spans(tar_members(file, tar)))
-    if len(spans) != rows:
-        raise DatasetError(
-            f"{tar}: holds {len(spans)} samples, the manifest says {rows}; fetch the file again"
-        )
-    return np.array(spans, dtype=np.int64).reshape(-1, 2)
+def parse_sample(content: bytes, where: str) -> ImageSample:
+    """Return the sample that the bytes of its members hold.
 
-
-def _group_spans(members: Iterable[TarMember]) -> Iterator[tuple[int, int]]:
-    """Join consecutive members of one key to (start, stop)."""
-    for _, group in itertools.groupby(members, lambda member: member.stem):
-        first, *others = group
-        yield first.start, (others[-1] if others else first).stop
-
-
-def _parse_sample(content: bytes, where: str) -> ImageSample:
-    key, parts = next(tar_samples(io.BytesIO(content), where))
+    Raises:
+        DatasetError: the sample at `where` has no image or no texts.
+    """
+    parts, key = {}, ""
+    for name, start, size in blocks.members(content, where):
+        key, _, suffix = name.partition(".")
+        parts[suffix] = content[start : start + size]
     image = image_of(parts)
     if image is None:
         raise DatasetError(f"{where}: sample {key!r} has no image")
@@ -177,10 +189,7 @@ def _parse_sample(content: bytes, where: str) -> ImageSample:
 
 def _texts(parts: dict[str, bytes], where: str) -> tuple[str, ...]:
     try:
-        if "json" in parts:
-            texts = tuple(str(text["text"]) for text in json.loads(parts["json"])["texts"])
-        else:
-            texts = (parts["txt"].decode(),)
+        texts = tuple(str(text["text"]) for text in json.loads(parts["json"])["texts"])
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{where} has no readable texts ({error!r})") from error
     if not texts:

@@ -23,12 +23,14 @@ class FileRecord:
 
     Attributes:
         name: relative to the dataset's folder.
-        role: pairs, images, uids, counts, entry_counts or card.
+        role: pairs, images, image_blocks, uids, counts, entry_counts or card.
         size: in bytes.
         hash: xxh3-128 of its bytes.
         rows: pairs, samples or entries in it.
         part: number of its part, or None.
         content: content hash of its rows, for pairs.
+        blocks: of a tar, until publishing has put them into `image_blocks.npy`: start, stop and
+            samples of each.
     """
 
     name: str
@@ -38,6 +40,7 @@ class FileRecord:
     rows: int
     part: int | None = None
     content: str | None = None
+    blocks: list[list[int]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record without what is absent."""

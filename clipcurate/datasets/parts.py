@@ -197,20 +197,20 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting).combine_chunks()
 
 
-def write_images(samples: Iterable[Sample], part: int, path: Path) -> int:
-    """Write the webdataset tar of a part, a sample per kept image; return the number of samples.
+def write_images(samples: Iterable[Sample], part: int, path: Path) -> list[int]:
+    """Write the webdataset tar of a part, a sample per kept image; return where each ends.
 
     Members of a sample: its image, `.txt` with its first kept text, `.json` with all of them.
     """
-    number = 0
+    ends: list[int] = []
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for image, extension, record in samples:
-            key = f"{part:05d}{number:07d}"
+            key = f"{part:05d}{len(ends):07d}"
             _add(tar, f"{key}.{extension}", image)
             _add(tar, f"{key}.txt", record["texts"][0]["text"].encode())
             _add(tar, f"{key}.json", json.dumps(record, ensure_ascii=False).encode())
-            number += 1
-    return number
+            ends.append(tar.offset)
+    return ends
 
 
 def image_samples(batches: Iterable[KeptBatch]) -> Iterator[Sample]:

@@ -5,7 +5,7 @@ import json
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from clipcurate import storage
 from clipcurate.balancing import tail_share_of
+from clipcurate.datasets import blocks
 from clipcurate.datasets.card import dataset_card
 from clipcurate.datasets.emission import EmissionSummary
 from clipcurate.datasets.manifest import (
@@ -53,14 +54,19 @@ def publish_pairs(
 
 
 def publish_images(
-    samples: Iterable[Sample], part: int, directory: Path, dataset_url: str
+    samples: Iterable[Sample],
+    part: int,
+    directory: Path,
+    dataset_url: str,
+    block_bytes: int = blocks.BLOCK_BYTES,
 ) -> FileRecord:
     """Write the images of a part, stage them in `directory`, and put them into the dataset."""
     path = directory / "images"
     with storage.writing(dataset_url):
-        number = write_images(samples, part, path)
+        ends = write_images(samples, part, path)
     stored = storage.publish(path, dataset_url, f"images-{part:05d}", ".tar")
-    return FileRecord(stored.name, "images", stored.size, stored.hash, number, part)
+    cut = blocks.cut(ends, block_bytes)
+    return FileRecord(stored.name, "images", stored.size, stored.hash, len(ends), part, blocks=cut)
 
 
 def made_here() -> dict[str, Any]:
@@ -94,10 +100,10 @@ def publish_dataset(
         ConflictError: another dataset stands there under the same id; nothing is written.
     """
     pairs = sorted((f for f in parts if f.role == "pairs"), key=lambda f: f.part or 0)
-    images = sorted((f for f in parts if f.role == "images"), key=lambda f: f.part or 0)
+    images, image_blocks = _with_block_table(parts)
     uids = sorted_uids(dataset_url, pairs)
     card = dataset_card(plan, pairs, images).encode()
-    small = [_SmallFile(UIDS, "uids", _npy(uids), len(uids))]
+    small = [_SmallFile(UIDS, "uids", _npy(uids), len(uids)), *image_blocks]
     for name in sorted(counts):
         content = _npy(counts[name].astype("<i8"))
         small.append(_SmallFile(counts_name(name), "counts", content, len(counts[name])))
@@ -127,6 +133,18 @@ class _SmallFile:
         """Its line in the manifest."""
         size, digest = len(self.content), hash_bytes(self.content)
         return FileRecord(self.name, self.role, size, digest, self.rows)
+
+
+def _with_block_table(
+    parts: Sequence[FileRecord],
+) -> tuple[list[FileRecord], list[_SmallFile]]:
+    """Return the tars in order, and the table of their blocks if there are any."""
+    tars = sorted((f for f in parts if f.role == "images"), key=lambda f: f.part or 0)
+    if not tars:
+        return [], []
+    table = blocks.table([tar.blocks or [] for tar in tars])
+    file = _SmallFile(blocks.NAME, blocks.ROLE, _npy(table), len(table))
+    return [replace(tar, blocks=None) for tar in tars], [file]
 
 
 def sorted_uids(dataset_url: str, pairs: Sequence[FileRecord]) -> npt.NDArray[np.void]:

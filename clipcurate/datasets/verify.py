@@ -12,8 +12,8 @@ import xxhash
 
 from clipcurate import storage
 from clipcurate.balancing import Cut, Groups, Semantics, critical_t, tail_share_of
+from clipcurate.datasets import blocks, snapshot
 from clipcurate.datasets import manifest as manifests
-from clipcurate.datasets import snapshot
 from clipcurate.datasets.content import content_hash
 from clipcurate.datasets.cuts import base_thresholds, resolve_cuts, spread
 from clipcurate.datasets.dedup_files import duplicates_again
@@ -65,6 +65,8 @@ def verify_dataset(url: str, run_url: str = "", progress: Progress = lambda _: N
         check_file(url, file)
     progress("totals, counts and uids")
     counts, entries = check_figures(url, manifest)
+    if manifest.of_role("images"):
+        blocks.load(url, manifest)
     matcher_for = _matchers(entries, str(manifest.identity["run"]["rule"]))
     for file in manifest.of_role("pairs"):
         progress(f"deciding the rows of {file.name} again")

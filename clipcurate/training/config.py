@@ -31,10 +31,14 @@ class DataConfig:
     """The order of the data and the crops.
 
     `crop_scale_min` and `crop_ratio_max` bound RandomResizedCrop: share of the area in
-    [crop_scale_min, 1], aspect ratio in [1 / crop_ratio_max, crop_ratio_max].
+    [crop_scale_min, 1], aspect ratio in [1 / crop_ratio_max, crop_ratio_max]. The dataset is read
+    in `lanes` side by side, each of which shuffles `window_blocks` blocks at a time; the number of
+    ranks must divide `lanes`, and that the batch.
     """
 
     batch_size: int = 32_768
+    lanes: int = 1_024
+    window_blocks: int = 4
     seen_pairs: int = 12_800_000_000
     crop_scale_min: float = 0.9
     crop_ratio_max: float = 4 / 3
@@ -76,14 +80,18 @@ class RuntimeConfig:
     """What surrounds the steps; none of it changes a weight.
 
     The newest `keep_checkpoints` stay, and for good those of every `keep_every` steps (0: none).
-    `cache_bytes` bounds the decoded images kept in memory, `prefetch_batches` those made ahead.
+    `cache_bytes` bounds the file in `cache_dir` (if empty, the system's temporary directory) that
+    holds blocks of images, `prefetch_batches` the batches made ahead in memory; `fetch_threads` are
+    requests at the same time.
     """
 
     checkpoint_every: int = 1_000
     keep_checkpoints: int = 3
     keep_every: int = 0
     log_every: int = 10
-    cache_bytes: int = 512 << 20
+    cache_bytes: int = 32 << 30
+    cache_dir: str = ""
+    fetch_threads: int = 8
     prefetch_batches: int = 4
     decode_threads: int = 8
     retrieval_images: int = 1_000
@@ -121,7 +129,7 @@ def presets() -> dict[str, TrainConfig]:
     tiny = TrainConfig(
         preset="tiny",
         model=ModelConfig("tiny", image_size=32, context_length=24),
-        data=DataConfig(batch_size=128, seen_pairs=60_000),
+        data=DataConfig(batch_size=128, lanes=8, seen_pairs=60_000),
         optim=OptimConfig(lr=1e-3, warmup_steps=50),
         runtime=RuntimeConfig(checkpoint_every=200, decode_threads=1),
     )
@@ -237,7 +245,6 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "compute.micro_batch": (0, 2**24),
     "compute.text_groups": (0, 64),
     "runtime.keep_every": (0, 2**53),
-    "runtime.cache_bytes": (0, 2**53),
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -255,3 +262,8 @@ def _check(config: TrainConfig) -> None:
         low, high = BOUNDS.get(path, (1e-12, 2**53))
         if not low <= value <= high:
             raise InvalidInputError(f"setting {path}: {value} is not within [{low:g}, {high:g}]")
+    if config.data.batch_size % config.data.lanes:
+        raise InvalidInputError(
+            f"setting data.batch_size: {config.data.batch_size} is no multiple of the "
+            f"{config.data.lanes} lanes; change it, or set lanes"
+        )

@@ -1,26 +1,26 @@
 """Batches for training: decoded, cropped and tokenised, each a pure function of its step."""
 
-import io
+import json
 import logging
-import math
-import threading
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
-from clipcurate.datasets.images import ImageIndex
-from clipcurate.errors import InvalidInputError, TrainingError
+from clipcurate.datasets.images import ImageIndex, parse_sample
+from clipcurate.errors import TrainingError
+from clipcurate.hashing import hash_bytes
 from clipcurate.training import order
-from clipcurate.training.config import DataConfig, TrainConfig
+from clipcurate.training.block_cache import BlockCache
+from clipcurate.training.config import TrainConfig
+from clipcurate.training.crops import CROP_ATTEMPTS, cropped
 from clipcurate.training.model import Tokenize
+from clipcurate.training.visits import Chunk, Mix, RankVisits, Visit
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +28,10 @@ log = logging.getLogger(__name__)
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
-# torchvision's RandomResizedCrop gives up after ten boxes that do not fit, and takes the centre.
-CROP_ATTEMPTS = 10
+# Visits that one thread makes together: enough that handing them out costs nothing.
+CHUNK = 16
 
-# Distinct texts whose tokens are kept: tokenising costs more than cropping a small image.
-CACHED_TEXTS = 1 << 16
-
-Box = tuple[int, int, int, int]
-Decoded = tuple[Image.Image, tuple[str, ...]]
+MASK64 = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -43,12 +39,15 @@ class Batch:
     """One rank's share of a step's input, of B/R pairs.
 
     `images` is uint8 of shape (B/R, H, W, 3), `tokens` int64 of shape (B/R, context length),
-    `replaced` the number of broken images whose place another one took.
+    `replaced` the number of broken images whose place another one took. `digest` says which (image,
+    text) pairs these are, in any order: the ranks' digests of a step, added modulo 2⁶⁴, do not
+    depend on the number of ranks.
     """
 
     images: Tensor
     tokens: Tensor
     replaced: int
+    digest: int
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -59,79 +58,13 @@ def normalise(images: Tensor) -> Tensor:
     return channels_first.sub_(mean).div_(std)
 
 
-def decode_image(data: bytes) -> Image.Image | None:
-    """Return the image as RGB, or None if it cannot be decoded."""
-    try:
-        image: Image.Image = Image.open(io.BytesIO(data))
-        if image.mode == "P":  # Pillow warns about palettes with transparency, but drops it too
-            image = image.convert("RGBA")
-        return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
+@dataclass(frozen=True)
+class _Shown:
+    """What a visit has shown: text and digest of the pair, and whether in another's place."""
 
-
-def crop_box(width: int, height: int, config: DataConfig, uniforms: npt.NDArray[np.float64]) -> Box:
-    """Return RandomResizedCrop's box (left, top, right, bottom).
-
-    Args:
-        width: of the image, in pixels.
-        height: of the image, in pixels.
-        config: bounds of area and aspect ratio.
-        uniforms: numbers in [0, 1), shape (CROP_ATTEMPTS, 4).
-    """
-    log_ratio = math.log(config.crop_ratio_max)
-    for area, ratio, x, y in uniforms.tolist():
-        target = width * height * (config.crop_scale_min + (1 - config.crop_scale_min) * area)
-        aspect = math.exp(log_ratio * (2 * ratio - 1))
-        w, h = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
-        if 0 < w <= width and 0 < h <= height:
-            left, top = int(x * (width - w + 1)), int(y * (height - h + 1))
-            return left, top, left + w, top + h
-    return _central_box(width, height, config.crop_ratio_max)
-
-
-def _central_box(width: int, height: int, ratio_max: float) -> Box:
-    w, h = width, height
-    if width / height > ratio_max:
-        w = round(height * ratio_max)
-    elif height / width > ratio_max:
-        h = round(width * ratio_max)
-    left, top = (width - w) // 2, (height - h) // 2
-    return left, top, left + w, top + h
-
-
-class ImageCache:
-    """The decoded images of a dataset, kept in memory as far as a budget of bytes allows."""
-
-    def __init__(self, index: ImageIndex, budget: int) -> None:
-        self._index = index
-        self._left = budget
-        self._kept: dict[int, Decoded | None] = {}
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def get(self, number: int) -> Decoded | None:
-        """Return image and texts of a sample, or None if its image is broken (logged once)."""
-        if number in self._kept:
-            return self._kept[number]
-        sample = self._index.read(number)
-        image = decode_image(sample.image)
-        if image is None:
-            log.warning(
-                "%s: image %s is broken; the next one stands in", self._index.url, sample.key
-            )
-        decoded = None if image is None else (image, sample.texts)
-        self._keep(number, decoded)
-        return decoded
-
-    def _keep(self, number: int, decoded: Decoded | None) -> None:
-        size = 4 * decoded[0].width * decoded[0].height if decoded else 0
-        with self._lock:
-            if size <= self._left and number not in self._kept:
-                self._left -= size
-                self._kept[number] = decoded
+    text: str
+    digest: int
+    replaced: bool
 
 
 class TrainingData:
@@ -142,63 +75,105 @@ class TrainingData:
 
     def __init__(
         self,
-        index: ImageIndex,
+        index: ImageIndex | Mix,
         config: TrainConfig,
         tokenize: Tokenize,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if config.data.batch_size % world_size:
-            raise InvalidInputError(
-                f"{world_size} ranks cannot share a batch of {config.data.batch_size} evenly; "
-                "choose a batch_size that they divide"
-            )
-        self._rank, self._world_size = rank, world_size
-        self._images = ImageCache(index, config.runtime.cache_bytes)
+        self._mix = index if isinstance(index, Mix) else Mix((index,))
         self._config = config
-        self._tokens = lru_cache(CACHED_TEXTS)(lambda text: tokenize([text])[0])
+        self._tokenize = tokenize
+        self._rank, self._world_size = rank, world_size
+        self._warned: set[tuple[int, int]] = set()
 
     def batches(self, first: int, last: int) -> Generator[Batch, None, None]:
-        """Yield the batches of steps first … last-1 in order, made ahead by threads."""
+        """Yield the batches of steps first … last-1 in order, made ahead by threads.
+
+        Raises:
+            InvalidInputError: the ranks cannot share the lanes, or cache_bytes is too little.
+            TrainingError: no image of a block can be decoded.
+        """
         runtime = self._config.runtime
-        ahead: deque[Future[Batch]] = deque()
+        visits = RankVisits(self._mix, self._config, self._rank, self._world_size)
+        ahead: deque[_Unfinished] = deque()
         pool = ThreadPoolExecutor(runtime.decode_threads, thread_name_prefix="batches")
         try:
             for step in range(first, last):
-                ahead.append(pool.submit(self.batch, step))
+                ahead.append(self._begin(visits, step, pool))
                 if len(ahead) > runtime.prefetch_batches:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+            visits.cache.close()
 
-    def batch(self, step: int) -> Batch:
-        """Return the batch of step `step`."""
-        config = self._config
-        both = order.batch_samples(len(self._images), config.data.batch_size, config.seed, step)
-        samples, epochs = (values[self._rank :: self._world_size] for values in both)
-        visits = [
-            self._visit(*visit) for visit in zip(samples.tolist(), epochs.tolist(), strict=True)
-        ]
-        pixels, tokens, skipped = zip(*visits, strict=True)
-        replaced = sum(count > 0 for count in skipped)
-        return Batch(torch.from_numpy(np.stack(pixels)), torch.stack(tokens), replaced)
+    def _begin(self, visits: RankVisits, step: int, pool: ThreadPoolExecutor) -> "_Unfinished":
+        size = self._config.model.image_size
+        rows = self._config.data.batch_size // self._world_size
+        batch = _Unfinished(np.empty((rows, size, size, 3), np.uint8), [])
+        for chunk in visits.step(step, CHUNK):
+            batch.chunks.append(pool.submit(self._make, visits.cache, chunk, batch.images))
+        return batch
 
-    def _visit(self, number: int, epoch: int) -> tuple[npt.NDArray[np.uint8], Tensor, int]:
-        """Return pixels, tokens and how many broken images were passed over."""
-        for skipped in range(len(self._images)):
-            image_number = (number + skipped) % len(self._images)
-            decoded = self._images.get(image_number)
-            if decoded is not None:
-                image, texts = decoded
-                choice = order.text_choice(len(texts), self._config.seed, epoch, image_number)
-                pixels = self._crop(image, epoch, image_number)
-                return pixels, self._tokens(texts[choice]), skipped
-        raise TrainingError("none of the dataset's images can be decoded")
+    def _make(self, cache: BlockCache, chunk: Chunk, images: npt.NDArray[np.uint8]) -> "_Made":
+        try:
+            shown = [self._show(cache, visit, images[visit.row]) for visit in chunk.visits]
+        finally:
+            chunk.release()
+        return _Made(shown, self._tokenize([one.text for one in shown]))
 
-    def _crop(self, image: Image.Image, epoch: int, number: int) -> npt.NDArray[np.uint8]:
-        config, size = self._config, self._config.model.image_size
-        uniforms = order.crop_uniforms(config.seed, epoch, number, CROP_ATTEMPTS * 4)
-        box = crop_box(*image.size, config.data, uniforms.reshape(-1, 4))
-        return np.asarray(image.crop(box).resize((size, size), Image.Resampling.BICUBIC))
+    def _show(self, cache: BlockCache, visit: Visit, out: npt.NDArray[np.uint8]) -> _Shown:
+        """Fill in the pixels of a visit, or of the next image of the block that can be decoded."""
+        index, seed = self._mix.indexes[visit.dataset], order.fold(self._config.seed, visit.dataset)
+        count = int(index.counts[visit.block])
+        for place in range(visit.index, visit.index + count):
+            number = index.number(visit.block, place % count)
+            sample = parse_sample(cache.read(visit.slot, place % count), index.where(visit.block))
+            uniforms = order.crop_uniforms(seed, visit.epoch, number, CROP_ATTEMPTS * 4)
+            if cropped(sample.image, self._config.data, uniforms.reshape(-1, 4), out):
+                text = sample.texts[order.text_choice(len(sample.texts), seed, visit.epoch, number)]
+                digest = _digest(visit.dataset, visit.epoch, number, text)
+                return _Shown(text, digest, place != visit.index)
+            self._warn(visit.dataset, number, f"{index.where(visit.block)}: image {sample.key}")
+        raise TrainingError(
+            f"{index.where(visit.block)}: none of the block's {count} images can be decoded; leave "
+            "the shard that they came from out of the pool"
+        )
+
+    def _warn(self, dataset: int, number: int, image: str) -> None:
+        if (dataset, number) not in self._warned:
+            self._warned.add((dataset, number))
+            log.warning("%s is broken; the next one stands in", image)
+
+
+def _digest(*facts: int | str) -> int:
+    return int(hash_bytes(json.dumps(facts).encode())[:16], 16)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a chunk of consecutive rows has shown, and the tokens of its texts."""
+
+    shown: list[_Shown]
+    tokens: Tensor
+
+
+@dataclass(frozen=True)
+class _Unfinished:
+    """A batch that threads are filling in, chunk by chunk in the order of its rows."""
+
+    images: npt.NDArray[np.uint8]
+    chunks: list[Future[_Made]]
+
+    def result(self) -> Batch:
+        """Wait for the batch."""
+        made = [chunk.result() for chunk in self.chunks]
+        shown = [one for chunk in made for one in chunk.shown]
+        return Batch(
+            torch.from_numpy(self.images),
+            torch.cat([chunk.tokens for chunk in made]),
+            sum(one.replaced for one in shown),
+            sum(one.digest for one in shown) & MASK64,
+        )

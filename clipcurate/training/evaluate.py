@@ -15,7 +15,7 @@ from clipcurate.datasets.images import ImageIndex, image_of, tar_samples
 from clipcurate.errors import DatasetError, InvalidInputError, NotFoundError
 from clipcurate.training import metrics, order
 from clipcurate.training.compat import open_clip
-from clipcurate.training.data import decode_image
+from clipcurate.training.crops import decode_image
 from clipcurate.training.model import Tokenize
 
 BATCH = 256
@@ -96,9 +96,8 @@ def retrieval(encoder: Encoder, index: ImageIndex, size: int, seed: int = 0) -> 
 
     A text that several images share is one candidate, right for each of them.
     """
-    numbers = order.evaluation_sample(len(index), seed, size).tolist()
-    samples = [index.read(number) for number in numbers]
-    decoded = [(decode_image(sample.image), sample.texts) for sample in samples]
+    numbers = order.evaluation_sample(index.counts, seed, size)
+    decoded = [(decode_image(sample.image), sample.texts) for sample in index.samples(numbers)]
     usable = [(image, texts) for image, texts in decoded if image is not None]
     columns = {text: i for i, text in enumerate(dict.fromkeys(t for _, ts in usable for t in ts))}
     relevant = np.zeros((len(usable), len(columns)), dtype=np.bool_)

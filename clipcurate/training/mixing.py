@@ -52,6 +52,8 @@ class Mixture:
 
         Both have shape (last - first,). A dataset's positions are consecutive and begin at 0.
         """
+        if len(self._weights) == 1:
+            return np.zeros(last - first, np.int64), np.arange(first, last)
         period = len(self._slots)
         datasets, positions = [], []
         for number in range(first // period, -(-last // period)):

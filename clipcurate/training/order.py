@@ -1,8 +1,4 @@
-"""Which sample comes when: pure functions of the seed, so that a cursor is one integer.
-
-The epochs are concatenated: global position p is position p mod n of epoch p div n, and step s
-takes positions [s·B, (s+1)·B). Nothing is drawn, so nothing has to be saved to resume.
-"""
+"""Keyed choices: pure functions of the seed. Nothing is drawn, so nothing is saved to resume."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,28 +7,12 @@ U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
 # What a key is for: equal (seed, epoch, image) must not give equal numbers to different uses.
-ORDER, TEXT, CROP, EVALUATION, BLOCKS, BLOCK_ORDER, WINDOWS, WINDOW_ORDER, MIXTURE = range(1, 10)
+TEXT, CROP, EVALUATION, BLOCKS, BLOCK_ORDER, WINDOWS, WINDOW_ORDER, MIXTURE = range(1, 9)
 
-# An even number of rounds; 4 already make a Feistel network pseudo-random, 8 leave a margin.
-ROUNDS = 8
+# An evaluation sample comes from at least so many blocks, if there are.
+EVALUATION_BLOCKS = 16
 MASK64 = 2**64 - 1
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def batch_samples(num_samples: int, batch_size: int, seed: int, step: int) -> tuple[I64, I64]:
-    """Return the sample numbers and epochs of step `step`, both int64 of shape (batch_size,).
-
-    Every epoch is a permutation of all samples; a batch may span two of them.
-    """
-    positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
-    epochs = positions // num_samples
-    samples = np.empty_like(positions)
-    for epoch in np.unique(epochs):
-        inside = epochs == epoch
-        samples[inside] = permuted(
-            num_samples, fold(seed, ORDER, int(epoch)), positions[inside] % num_samples
-        )
-    return samples, epochs
 
 
 def text_choice(num_texts: int, seed: int, epoch: int, image: int) -> int:
@@ -47,24 +27,22 @@ def crop_uniforms(seed: int, epoch: int, image: int, count: int) -> npt.NDArray[
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def evaluation_sample(num_samples: int, seed: int, size: int) -> I64:
-    """Return min(size, num_samples) distinct sample numbers, for an evaluation."""
-    positions = np.arange(min(size, num_samples), dtype=np.int64)
-    return permuted(num_samples, fold(seed, EVALUATION), positions)
+def evaluation_sample(counts: I64, seed: int, size: int) -> I64:
+    """Return `size` distinct sample numbers (all, if there are fewer), ascending.
 
+    Args:
+        counts: samples per block.
+        seed: of the choice.
+        size: how many.
 
-def permuted(n: int, key: int, positions: I64) -> I64:
-    """Return where the permutation of 0 … n-1 that `key` names sends `positions`.
-
-    A Feistel network over the next even number of bits, walked until the value is below n: constant
-    memory, any position at once. Luby & Rackoff 1988; Black & Rogaway 2002 for the walk.
+    They come from few blocks, so that reading them does not take a request each.
     """
-    half_bits = max(1, -(-(n - 1).bit_length() // 2))
-    keys = [np.uint64(fold(key, i)) for i in range(ROUNDS)]
-    values = _feistel(positions.astype(np.uint64), half_bits, keys)
-    while (outside := values >= n).any():
-        values[outside] = _feistel(values[outside], half_bits, keys)
-    return values.astype(np.int64)
+    blocks = shuffled(len(counts), fold(seed, EVALUATION))
+    enough = int(np.searchsorted(np.cumsum(counts[blocks]), size)) + 1
+    ends = np.cumsum(counts)
+    chosen = blocks[: max(enough, EVALUATION_BLOCKS)].tolist()
+    numbers = np.concatenate([np.arange(ends[b] - counts[b], ends[b]) for b in chosen])
+    return np.sort(numbers[shuffled(len(numbers), fold(seed, EVALUATION, 1))[:size]])
 
 
 def shuffled(n: int, key: int) -> I64:
@@ -81,14 +59,6 @@ def fold(*numbers: int) -> int:
     for number in numbers:
         state = _mix_one((state ^ number) + int(GOLDEN))
     return state
-
-
-def _feistel(values: U64, half_bits: int, keys: list[np.uint64]) -> U64:
-    shift, mask = np.uint64(half_bits), np.uint64(2**half_bits - 1)
-    left, right = values >> shift, values & mask
-    for key in keys:
-        left, right = right, left ^ (_mix(right ^ key) & mask)
-    return (left << shift) | right
 
 
 def _mix(values: U64) -> U64:

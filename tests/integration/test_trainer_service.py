@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,36 +17,24 @@ import grpc
 import pytest
 from PIL import Image
 
-from clipcurate.datasets.manifest import FileRecord, Manifest, publish
-from clipcurate.datasets.outcomes import Totals
 from clipcurate.errors import InvalidInputError, NotFoundError
 from clipcurate.rpc.clients import TrainerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.rpc.v1 import ledger_pb2_grpc, trainer_pb2
+from tests.image_datasets import write_image_dataset
 
 PATIENCE = 60.0
 
 
 def write_dataset(folder: Path, images: int) -> str:
-    folder.mkdir(parents=True)
-    files = [FileRecord("pairs.parquet", "pairs", size=0, hash="", rows=1, part=0)]
-    if images:
-        with tarfile.open(folder / "images.tar", "w") as tar:
-            for number in range(images):
-                add_sample(tar, number)
-        files.append(FileRecord("images.tar", "images", size=0, hash="", rows=images, part=0))
-    publish(str(folder), Manifest({}, "e", Totals(), {}, {}, 0.0, 0.0, 0, [], tuple(files), {}))
-    return str(folder)
+    rows = [(image(number), [f"colour number {number}"]) for number in range(images)]
+    return write_image_dataset(str(folder), [rows] if images else [])
 
 
-def add_sample(tar: tarfile.TarFile, number: int) -> None:
+def image(number: int) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (36, 36), (number * 7 % 256, number * 31 % 256, 128)).save(buffer, "PNG")
-    text = json.dumps({"texts": [{"text": f"colour number {number}"}]}).encode()
-    for suffix, content in (("png", buffer.getvalue()), ("json", text)):
-        info = tarfile.TarInfo(f"{number:06d}.{suffix}")
-        info.size = len(content)
-        tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
 
 
 def spec(**overrides: object) -> pb.TrainSpec:

@@ -4,12 +4,28 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from clipcurate.datasets import blocks
 from clipcurate.datasets.images import ImageIndex, tar_members
-from clipcurate.datasets.manifest import FileRecord, Manifest, publish
+from clipcurate.datasets.manifest import FileRecord, Manifest, load, publish
 from clipcurate.datasets.outcomes import Totals
-from clipcurate.errors import DatasetError, InvalidInputError, NotFoundError
+from clipcurate.errors import DatasetError, InvalidInputError, NotFoundError, StorageError
+from tests.image_datasets import write_image_dataset
+
+PARTS = [
+    [(b"a" * 511, ["one"]), (b"b" * 512, ["two", "zwei"]), (b"", ["no"])],
+    [(b"c" * 513, ["naïve — 三"])],
+    [(bytes([i]) * 3000, [str(i)]) for i in range(20)],
+]
+
+
+def write_manifest(folder: Path, *files: FileRecord) -> str:
+    publish(str(folder), Manifest({}, "e", Totals(), {}, {}, 0.0, 0.0, 0, [], files, {}))
+    return str(folder)
 
 
 def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -18,52 +34,56 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(info, io.BytesIO(content))
 
 
-def write_tar(path: Path, samples: list[tuple[str, bytes, list[str]]]) -> FileRecord:
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-        for key, image, texts in samples:
-            add(tar, f"{key}.png", image)
-            add(tar, f"{key}.txt", texts[0].encode())
-            add(tar, f"{key}.json", json.dumps({"texts": [{"text": t} for t in texts]}).encode())
-    return record(path.name, len(samples))
+@pytest.mark.parametrize("block_bytes", [1, 12_000, blocks.BLOCK_BYTES])
+def test_reads_every_sample_whatever_the_blocks(tmp_path: Path, block_bytes: int) -> None:
+    index = ImageIndex.open(write_image_dataset(str(tmp_path), PARTS, block_bytes=block_bytes))
+    everything = [sample for part in PARTS for sample in part]
+    assert len(index) == index.counts.sum() == len(everything)
+    read = [(s.image, list(s.texts)) for s in index.samples(np.arange(len(index)))]
+    assert read == everything
+    some = [(s.image, list(s.texts)) for s in index.samples(np.array([1, 3, 4, 23]))]
+    assert some == [everything[i] for i in (1, 3, 4, 23)]
+    assert len(index.counts) == {1: 24, 12_000: 1 + 1 + 9}.get(block_bytes, 3)
 
 
-def record(name: str, rows: int, role: str = "images") -> FileRecord:
-    return FileRecord(name, role, size=0, hash="", rows=rows, part=0)
+@given(
+    sizes=st.lists(st.integers(1, 100).map(lambda n: n * 512), min_size=1, max_size=50),
+    block_bytes=st.integers(1, 20_000),
+)
+def test_blocks_are_consecutive_and_of_about_equal_size(sizes: list[int], block_bytes: int) -> None:
+    ends = np.cumsum(sizes).tolist()
+    cut = blocks.cut(ends, block_bytes)
+    assert [start for start, _, _ in cut] == [0, *[stop for _, stop, _ in cut[:-1]]]
+    assert cut[-1][1] == ends[-1]
+    first, ideal = 0, ends[-1] / max(1, round(ends[-1] / block_bytes))
+    for start, stop, samples in cut:
+        assert sum(sizes[first : first + samples]) == stop - start
+        assert abs(stop - start - ideal) <= max(sizes)
+        first += samples
+    assert first == len(sizes)
 
 
-def write_manifest(folder: Path, *files: FileRecord) -> str:
-    manifest = Manifest({}, "e", Totals(), {}, {}, 0.0, 0.0, 0, [], files, {})
-    publish(str(folder), manifest)
-    return str(folder)
+def test_blocks_of_a_large_tar_have_8_to_16_mib() -> None:
+    sizes = np.full(15_000, 20 * 1024)
+    lengths = [stop - start for start, stop, _ in blocks.cut(np.cumsum(sizes).tolist())]
+    assert 8 << 20 < min(lengths) <= max(lengths) < 16 << 20
 
 
-def test_reads_every_sample_across_tars_by_number(tmp_path: Path) -> None:
-    long = "k" * 150
-    first = [("000", b"a" * 511, ["one"]), ("001", b"b" * 512, ["two", "zwei"])]
-    second = [(long, b"c" * 513, ["naïve — 三"]), ("003", b"", ["four"])]
-    url = write_manifest(
-        tmp_path,
-        record("pairs-00000.parquet", 5, "pairs"),
-        write_tar(tmp_path / "images-00000.tar", first),
-        write_tar(tmp_path / "images-00001.tar", second),
-    )
-    index = ImageIndex.open(url)
-    assert len(index) == 4
-    read = [(s.key, s.image, list(s.texts)) for s in map(index.read, range(4))]
-    assert read == first + second
-
-
-def test_text_file_stands_in_for_missing_json(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "images.tar", "w") as tar:
-        add(tar, "7.jpg", b"image")
-        add(tar, "7.txt", b"a dog")
-    url = write_manifest(tmp_path, record("images.tar", 1))
-    assert ImageIndex.open(url).read(0).texts == ("a dog",)
+def test_the_table_is_part_of_a_dataset(tmp_path: Path) -> None:
+    url = write_image_dataset(str(tmp_path), PARTS)
+    (file,) = load(url).of_role("image_blocks")
+    assert np.load(tmp_path / file.name)["samples"].tolist() == [3, 1, 20]
 
 
 def test_dataset_without_images_says_how_to_get_them(tmp_path: Path) -> None:
-    url = write_manifest(tmp_path, record("p.parquet", 1, "pairs"))
+    url = write_manifest(tmp_path, FileRecord("p.parquet", "pairs", 0, "", 1, 0))
     with pytest.raises(InvalidInputError, match="img2dataset"):
+        ImageIndex.open(url)
+
+
+def test_dataset_without_a_table_of_blocks_is_of_an_earlier_version(tmp_path: Path) -> None:
+    url = write_manifest(tmp_path, FileRecord("images.tar", "images", 0, "", 1, 0))
+    with pytest.raises(DatasetError, match="earlier version"):
         ImageIndex.open(url)
 
 
@@ -72,34 +92,52 @@ def test_folder_without_manifest_is_no_dataset(tmp_path: Path) -> None:
         ImageIndex.open(str(tmp_path))
 
 
-def test_truncated_tar_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "images.tar"
-    file = write_tar(path, [("0", b"x" * 5000, ["a"]), ("1", b"y" * 5000, ["b"])])
-    url = write_manifest(tmp_path, file)
-    path.write_bytes(path.read_bytes()[:9000])
-    with pytest.raises(DatasetError, match=r"images\.tar"):
+def test_a_table_that_contradicts_the_manifest_is_refused(tmp_path: Path) -> None:
+    manifest = load(write_image_dataset(str(tmp_path / "d"), PARTS))
+    files = [replace(f, rows=99) if f.part == 1 else f for f in manifest.files]
+    with pytest.raises(DatasetError, match="does not fit the tars"):
+        blocks.load(str(tmp_path / "d"), replace(manifest, files=tuple(files)))
+
+
+def test_a_changed_table_is_refused(tmp_path: Path) -> None:
+    url = write_image_dataset(str(tmp_path), PARTS)
+    path = tmp_path / blocks.NAME
+    path.write_bytes(path.read_bytes()[:-8] + bytes(8))
+    with pytest.raises(StorageError, match="recorded hash"):
         ImageIndex.open(url)
 
 
-def test_number_of_samples_must_equal_the_manifests(tmp_path: Path) -> None:
-    file = write_tar(tmp_path / "images.tar", [("0", b"x", ["a"])])
-    url = write_manifest(tmp_path, replace(file, rows=2))
-    with pytest.raises(DatasetError, match="holds 1 samples, the manifest says 2"):
-        ImageIndex.open(url)
+@pytest.mark.parametrize("keep", [100, 4_000, 60_000])
+def test_a_tar_that_is_cut_short_is_named(tmp_path: Path, keep: int) -> None:
+    index = ImageIndex.open(write_image_dataset(str(tmp_path), PARTS))
+    (path,) = tmp_path.glob("images-00002*")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DatasetError, match=r"images-00002.*restore the file"):
+        index.fetch(2)
+
+
+def test_a_tar_of_another_kind_is_named(tmp_path: Path) -> None:
+    index = ImageIndex.open(write_image_dataset(str(tmp_path), PARTS))
+    (path,) = tmp_path.glob("images-00002*")
+    path.write_bytes(b"\x80" * path.stat().st_size)
+    with pytest.raises(DatasetError, match="no member of a tar"):
+        index.fetch(2)
 
 
 def test_sample_without_texts_is_refused(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "images.tar", "w") as tar:
-        add(tar, "0.png", b"x")
-        add(tar, "0.json", b'{"texts": []}')
-    url = write_manifest(tmp_path, record("images.tar", 1))
-    with pytest.raises(DatasetError, match="'0' has no texts"):
-        ImageIndex.open(url).read(0)
+    url = write_image_dataset(str(tmp_path), [[(b"x", ["a"])]])
+    (path,) = tmp_path.glob("images-*")
+    good = json.dumps({"texts": [{"text": "a"}]}).encode()
+    path.write_bytes(path.read_bytes().replace(good, b'{"texts": []}'.ljust(len(good))))
+    with pytest.raises(DatasetError, match="has no texts"):
+        list(ImageIndex.open(url).samples(np.array([0])))
 
 
-def test_opening_reads_headers_only(tmp_path: Path) -> None:
+def test_listing_a_tar_reads_headers_only(tmp_path: Path) -> None:
     path = tmp_path / "images.tar"
-    write_tar(path, [("0", b"x" * 10_000_000, ["a"]), ("1", b"y", ["b"])])
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in (("0.png", b"x" * 10_000_000), ("0.txt", b"a"), ("1.png", b"y")):
+            add(tar, name, content)
 
     class Counting(io.FileIO):
         total = 0
@@ -110,7 +148,6 @@ def test_opening_reads_headers_only(tmp_path: Path) -> None:
             return data
 
     with Counting(path) as file:
-        assert [m.name for m in tar_members(file, "t")] == [  # type: ignore[arg-type]
-            "0.png", "0.txt", "0.json", "1.png", "1.txt", "1.json",
-        ]  # fmt: skip
+        names = [m.name for m in tar_members(file, "t")]  # type: ignore[arg-type]
+    assert names == ["0.png", "0.txt", "1.png"]
     assert Counting.total < 20_000

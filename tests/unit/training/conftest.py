@@ -1,7 +1,6 @@
 """Small rendered datasets: a colour and a shape per image, named in its captions."""
 
 import io
-import json
 import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,9 +10,10 @@ import torch
 from PIL import Image, ImageDraw
 
 import clipcurate.training.compat  # noqa: F401 - before any test imports torchvision
-from clipcurate.datasets.manifest import FileRecord, Manifest, publish
+from clipcurate.datasets.manifest import FileRecord, Manifest
 from clipcurate.datasets.outcomes import Totals
 from clipcurate.training.config import TrainConfig, config_for
+from tests.image_datasets import write_image_dataset
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 230), "white": (245,) * 3}
 SHAPES = ("disc", "square")
@@ -41,16 +41,8 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(info, io.BytesIO(content))
 
 
-def write_dataset(folder: Path, samples: Iterable[Sample]) -> str:
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = list(samples)
-    with tarfile.open(folder / "images-00000.tar", "w") as tar:
-        for number, (image, texts) in enumerate(rows):
-            add(tar, f"{number:05d}.png", image)
-            record = {"texts": [{"text": text} for text in texts]}
-            add(tar, f"{number:05d}.json", json.dumps(record).encode())
-    publish(str(folder), make_manifest(folder.name, len(rows)))
-    return str(folder)
+def write_dataset(folder: Path, samples: Iterable[Sample], block_bytes: int = 24_000) -> str:
+    return write_image_dataset(str(folder), [samples], block_bytes=block_bytes)
 
 
 def make_manifest(name: str, images: int) -> Manifest:

@@ -25,11 +25,13 @@ def a_batch(pairs: int = PAIRS) -> Batch:
     generator = torch.Generator().manual_seed(7)
     images = torch.randint(0, 256, (pairs, 32, 32, 3), generator=generator, dtype=torch.uint8)
     texts = [f"{'word ' * (number * 5 % 23)}{number}" for number in range(pairs)]
-    return Batch(images, create_tokenizer(config_for("tiny").model)(texts), 0)
+    return Batch(images, create_tokenizer(config_for("tiny").model)(texts), 0, 0)
 
 
 def share(batch: Batch, world: World) -> Batch:
-    return Batch(batch.images[world.rank :: world.size], batch.tokens[world.rank :: world.size], 0)
+    return Batch(
+        batch.images[world.rank :: world.size], batch.tokens[world.rank :: world.size], 0, 0
+    )
 
 
 def gradient(world: World, compute: ComputeConfig, batch: Batch | None = None) -> Gradient:

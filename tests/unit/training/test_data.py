@@ -1,122 +1,135 @@
 import io
 import logging
-import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import InterpolationMode, functional
+from torchvision.transforms import functional
 
 from clipcurate.datasets.images import ImageIndex
 from clipcurate.errors import InvalidInputError, TrainingError
-from clipcurate.training import order
-from clipcurate.training.config import DataConfig, TrainConfig
-from clipcurate.training.data import (
-    MEAN,
-    STD,
-    Batch,
-    TrainingData,
-    crop_box,
-    decode_image,
-    normalise,
-)
+from clipcurate.training.config import TrainConfig
+from clipcurate.training.data import MASK64, MEAN, STD, Batch, TrainingData, normalise
 from clipcurate.training.model import create_tokenizer
+from clipcurate.training.visits import Mix
 
-from .conftest import coloured_samples, render, write_dataset
+from .conftest import coloured_samples, write_dataset
 
 Make = Callable[..., TrainConfig]
 
 
 def training_data(
-    url: str, config: TrainConfig, rank: int = 0, world_size: int = 1
+    source: str | Mix, config: TrainConfig, rank: int = 0, world_size: int = 1
 ) -> TrainingData:
-    tokenize = create_tokenizer(config.model)
-    return TrainingData(ImageIndex.open(url), config, tokenize, rank, world_size)
+    index = ImageIndex.open(source) if isinstance(source, str) else source
+    return TrainingData(index, config, create_tokenizer(config.model), rank, world_size)
 
 
-def pairs(*batches: Batch) -> list[tuple[bytes, list[int]]]:
-    """The pairs of a step, in an order of their own; tokens without padding."""
-    return sorted(
-        (image.numpy().tobytes(), [t for t in tokens.tolist() if t])
+def pairs(*batches: Batch) -> Counter[tuple[bytes, tuple[int, ...]]]:
+    """The pairs of a step, whatever their order; tokens without padding."""
+    return Counter(
+        (image.numpy().tobytes(), tuple(t for t in tokens.tolist() if t))
         for batch in batches
         for image, tokens in zip(batch.images, batch.tokens, strict=True)
     )
 
 
 def equal(a: Batch, b: Batch) -> bool:
-    return torch.equal(a.images, b.images) and torch.equal(a.tokens, b.tokens)
+    same = torch.equal(a.images, b.images) and torch.equal(a.tokens, b.tokens)
+    return same and a.digest == b.digest
+
+
+def solid(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9), (number % 250, number // 250, 7)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def numbers(batch: Batch) -> list[int]:
+    """Which images of `solid` are in a batch."""
+    return [int(image[0, 0, 0]) + 250 * int(image[0, 0, 1]) for image in batch.images]
 
 
 def test_batches_are_pure_functions_of_their_step(dataset_url: str, make_config: Make) -> None:
-    threaded = training_data(dataset_url, make_config(decode_threads=3))
-    uncached = training_data(dataset_url, make_config(cache_bytes=0))
-    for step, batch in enumerate(threaded.batches(0, 5)):
-        assert equal(batch, uncached.batch(step))
-    assert equal(uncached.batch(4), next(iter(threaded.batches(4, 5))))
+    threaded = training_data(dataset_url, make_config(decode_threads=3, prefetch_batches=3))
+    single = training_data(dataset_url, make_config(decode_threads=1, fetch_threads=1))
+    whole = list(threaded.batches(0, 6))
+    for first in (0, 1, 4, 5):
+        resumed = list(single.batches(first, 6))
+        assert all(map(equal, resumed, whole[first:]))
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_ranks_share_a_step_out(dataset_url: str, make_config: Make, world_size: int) -> None:
-    config = make_config()
-    whole = training_data(dataset_url, config)
-    ranks = [training_data(dataset_url, config, rank, world_size) for rank in range(world_size)]
-    for step in range(4):
-        shares = [rank.batch(step) for rank in ranks]
+@pytest.mark.parametrize("threads", [1, 3])
+def test_any_number_of_ranks_and_threads_shows_the_same_pairs_in_every_step(
+    dataset_url: str, make_config: Make, world_size: int, threads: int
+) -> None:
+    config = make_config(decode_threads=threads)
+    whole = training_data(dataset_url, make_config()).batches(2, 7)
+    ranks = [training_data(dataset_url, config, r, world_size) for r in range(world_size)]
+    for one, *shares in zip(whole, *(rank.batches(2, 7) for rank in ranks), strict=True):
         assert {len(share.images) for share in shares} == {16 // world_size}
-        assert pairs(*shares) == pairs(whole.batch(step))
+        assert pairs(*shares) == pairs(one)
+        assert sum(share.digest for share in shares) & MASK64 == one.digest
 
 
-def test_ranks_that_do_not_divide_the_batch_are_refused(
+def test_every_epoch_shows_each_image_once_and_the_remainder_carries_over(
+    tmp_path: Path, make_config: Make
+) -> None:
+    rows = [(solid(i), [str(i)]) for i in range(100)]
+    url = write_dataset(tmp_path / "d", rows, block_bytes=20_000)
+    config = make_config(batch_size=40, lanes=4, window_blocks=2)
+    seen = [n for batch in training_data(url, config).batches(0, 5) for n in numbers(batch)]
+    assert sorted(seen[:80]) == sorted(set(seen[:80]))
+    assert Counter(seen) == Counter(dict.fromkeys(range(100), 2))
+    assert set(range(100)) - set(seen[:80]) <= set(seen[80:120])
+
+
+def test_texts_and_crops_differ_by_epoch(tmp_path: Path, make_config: Make) -> None:
+    url = write_dataset(tmp_path / "d", [(coloured_samples(1)[0][0], list("abcdefgh"))] * 64)
+    epochs = [pairs(b) for b in training_data(url, make_config(batch_size=64)).batches(0, 2)]
+    assert len({tokens for _, tokens in epochs[0]}) == 8
+    assert len({image for image, _ in epochs[0]}) > 40
+    assert len(epochs[0] & epochs[1]) < 20
+
+
+def test_a_small_cache_changes_nothing(tmp_path: Path, make_config: Make) -> None:
+    rows = [(solid(i), [str(i)]) for i in range(120)]
+    url = write_dataset(tmp_path / "d", rows, block_bytes=4_000)
+    small = {"lanes": 4, "window_blocks": 2, "batch_size": 12}
+    least = 8 * ImageIndex.open(url).largest_block
+    tight = training_data(url, make_config(**small, cache_bytes=least))
+    roomy = training_data(url, make_config(**small))
+    assert all(map(equal, tight.batches(0, 25), roomy.batches(0, 25)))
+    with pytest.raises(InvalidInputError, match=f"give it {least:,} or more"):
+        next(training_data(url, make_config(**small, cache_bytes=least - 1)).batches(0, 1))
+
+
+def test_ranks_that_do_not_divide_the_lanes_are_refused(
     dataset_url: str, make_config: Make
 ) -> None:
-    with pytest.raises(InvalidInputError, match="3 ranks cannot share a batch of 16"):
-        training_data(dataset_url, make_config(), 0, 3)
+    with pytest.raises(InvalidInputError, match="3 ranks cannot share 8 lanes"):
+        next(training_data(dataset_url, make_config(), 0, 3).batches(0, 1))
 
 
-def test_every_epoch_shows_each_image_once_with_one_of_its_texts(
-    dataset_url: str, make_config: Make
-) -> None:
-    config = make_config(batch_size=48)
-    data, index = training_data(dataset_url, config), ImageIndex.open(dataset_url)
-    tokenize = create_tokenizer(config.model)
-    samples, _ = order.batch_samples(48, 48, config.seed, 0)
-    for number, tokens in zip(samples, data.batch(0).tokens, strict=True):
-        allowed = [tokenize([text])[0, : len(tokens)] for text in index.read(int(number)).texts]
-        assert any(torch.equal(tokens, row) for row in allowed)
-
-
-def test_crops_equal_torchvisions(dataset_url: str, make_config: Make) -> None:
-    config = make_config()
-    data, index = training_data(dataset_url, config), ImageIndex.open(dataset_url)
-    samples, epochs = order.batch_samples(48, 16, config.seed, 2)
-    for pixels, number, epoch in zip(data.batch(2).images, samples, epochs, strict=True):
-        image = Image.open(io.BytesIO(index.read(int(number)).image)).convert("RGB")
-        uniforms = order.crop_uniforms(config.seed, int(epoch), int(number), 40).reshape(-1, 4)
-        left, top, right, bottom = crop_box(*image.size, config.data, uniforms)
-        box = (top, left, bottom - top, right - left)
-        cropped = functional.resized_crop(image, *box, [32, 32], InterpolationMode.BICUBIC)
-        assert np.array_equal(pixels, np.asarray(cropped))
-
-
-def test_crop_boxes_follow_the_recipe() -> None:
-    rng = np.random.default_rng(0)
-    boxes = np.array([crop_box(640, 480, DataConfig(), rng.random((10, 4))) for _ in range(2000)])
-    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    assert (boxes >= 0).all()
-    assert (boxes[:, 2] <= 640).all()
-    assert (boxes[:, 3] <= 480).all()
-    area, ratio = width * height / (640 * 480), width / height
-    assert area.min() > 0.895
-    assert ratio.min() > 0.74
-    assert ratio.max() < 1.34
-    assert 0.94 < area.mean() < 0.96
-
-
-def test_a_panorama_falls_back_to_its_centre() -> None:
-    assert crop_box(900, 90, DataConfig(), np.full((10, 4), 0.5)) == (390, 0, 510, 90)
+def test_datasets_are_mixed_in_exact_proportion(tmp_path: Path, make_config: Make) -> None:
+    urls = [
+        write_dataset(tmp_path / str(n), [(solid(250 * n + i), ["t"]) for i in range(size)])
+        for n, size in enumerate((30, 10))
+    ]
+    mix = Mix(tuple(map(ImageIndex.open, urls)), (3, 1))
+    whole = list(training_data(mix, make_config(batch_size=32)).batches(0, 5))
+    for batch in whole:
+        assert Counter(n // 250 for n in numbers(batch)) == {0: 24, 1: 8}
+    assert Counter(n for batch in whole for n in numbers(batch)) == Counter(
+        {**dict.fromkeys(range(30), 4), **{250 + n: 4 for n in range(10)}}
+    )
+    shares = [training_data(mix, make_config(batch_size=32), r, 2).batches(3, 5) for r in (0, 1)]
+    for one, *parts in zip(whole[3:], *shares, strict=True):
+        assert pairs(*parts) == pairs(one)
 
 
 def test_normalise_equals_torchvisions() -> None:
@@ -127,52 +140,23 @@ def test_normalise_equals_torchvisions() -> None:
     assert torch.allclose(normalise(pixels)[0], image, atol=1e-6)
 
 
-def test_broken_image_gives_its_place_to_the_next(
+def test_broken_image_gives_its_place_to_the_next_of_its_block(
     tmp_path: Path, make_config: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
-    samples = coloured_samples(16)
-    truncated = samples[3][0][:60]
-    broken = [*samples[:3], (truncated, ["lost"]), (b"", ["lost"]), *samples[5:]]
-    config = make_config()
-    data = training_data(write_dataset(tmp_path / "broken", broken), config)
-    whole = training_data(write_dataset(tmp_path / "whole", samples), config)
+    samples = [(solid(i), [str(i)]) for i in range(16)]
+    broken = [*samples[:3], (samples[3][0][:40], ["lost"]), (b"", ["lost"]), *samples[5:15]]
+    url = write_dataset(tmp_path / "d", [*broken, (b"", ["lost"])], block_bytes=1 << 20)
     with caplog.at_level(logging.WARNING):
-        batch = data.batch(0)
-        data.batch(1)
-    assert batch.replaced == 2
-    assert [record.message.count("00003") for record in caplog.records].count(1) == 1
-    places = order.batch_samples(16, 16, config.seed, 0)[0].tolist()
-    expected = whole.batch(0)
-    stand_in = places.index(5)
-    for row, number in enumerate(places):
-        source = stand_in if number in (3, 4) else row
-        assert torch.equal(batch.images[row], expected.images[source])
-        assert torch.equal(batch.tokens[row], expected.tokens[source])
+        batches = list(training_data(url, make_config(decode_threads=2)).batches(0, 3))
+    expected = Counter([0, 0, 1, 2, 5, 5, 5, *range(6, 15)])
+    assert [Counter(numbers(batch)) for batch in batches] == [expected] * 3
+    assert [batch.replaced for batch in batches] == [3] * 3
+    assert [record.message.count("000000000003 is broken") for record in caplog.records].count(
+        1
+    ) == 1
 
 
-def test_a_dataset_of_broken_images_stops_the_training(tmp_path: Path, make_config: Make) -> None:
+def test_a_block_of_broken_images_stops_the_training(tmp_path: Path, make_config: Make) -> None:
     url = write_dataset(tmp_path / "d", [(b"no image", ["text"])] * 3)
-    with pytest.raises(TrainingError, match="none of the dataset's images"):
+    with pytest.raises(TrainingError, match="none of the block's 3 images"):
         list(training_data(url, make_config()).batches(0, 2))
-
-
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16"])
-def test_every_mode_decodes_to_rgb(mode: str) -> None:
-    buffer = io.BytesIO()
-    source = Image.open(io.BytesIO(render("red disc")))
-    image = Image.new(mode, (4, 4)) if mode == "I;16" else source.convert(mode)
-    transparency = {"transparency": bytes(range(8))} if mode == "P" else {}
-    image.save(buffer, "TIFF" if mode in ("CMYK", "I;16") else "PNG", **transparency)
-    decoded = decode_image(buffer.getvalue())
-    assert decoded is not None
-    assert decoded.mode == "RGB"
-
-
-def test_noise_never_raises() -> None:
-    good = render("blue square")
-    rng = random.Random(0)
-    for _ in range(200):
-        data = bytearray(good)
-        for _ in range(3):
-            data[rng.randrange(len(data))] = rng.randrange(256)
-        decode_image(bytes(data[: rng.randrange(len(data))]))

@@ -12,7 +12,7 @@ def test_id_depends_on_dataset_settings_and_evaluation_only() -> None:
     assert len(base) == 32
     elsewhere = dataclasses.replace(manifest, provenance={"host": "b"})
     assert base == training_id(elsewhere, tiny)
-    assert base == training_id(manifest, config_for("tiny", {"cache_bytes": "0"}))
+    assert base == training_id(manifest, config_for("tiny", {"cache_bytes": "1e9"}))
     others = {
         training_id(make_manifest("b", 5), tiny),
         training_id(manifest, config_for("tiny", {"lr": "1"})),

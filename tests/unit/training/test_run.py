@@ -108,7 +108,7 @@ def test_another_training_is_refused_a_used_folder(
     train(dataset_url, make_config(), str(tmp_path), should_stop=lambda: True)
     with pytest.raises(TrainingError, match="other settings"):
         train(dataset_url, make_config(seed=1), str(tmp_path))
-    train(dataset_url, make_config(cache_bytes=0), str(tmp_path))
+    train(dataset_url, make_config(cache_bytes=1 << 24), str(tmp_path))
     with pytest.raises(TrainingError, match="folder of its own"):
         train(dataset_url, make_config(seed=1), str(tmp_path))
 

@@ -1,0 +1,180 @@
+"""Which samples a rank visits in a step, with their blocks at hand."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from clipcurate.datasets.images import ImageIndex
+from clipcurate.errors import InvalidInputError
+from clipcurate.training.block_cache import BlockCache, Slot
+from clipcurate.training.config import TrainConfig
+from clipcurate.training.lanes import Lanes, Window
+from clipcurate.training.mixing import Mixture
+
+# Steps before a lane's next window begins at which its blocks are asked for: several seconds of
+# training, many times what a request takes.
+STEPS_AHEAD = 16
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Datasets to train on together; of each sum(weights) pairs, weights[d] come from dataset d."""
+
+    indexes: tuple[ImageIndex, ...]
+    weights: tuple[int, ...] = (1,)
+
+
+class Held:
+    """A window whose blocks are pinned until everyone who uses it is done."""
+
+    def __init__(self, cache: BlockCache, dataset: int, window: Window) -> None:
+        self.dataset = dataset
+        self.window = window
+        self.slots: dict[int, Slot] = {}
+        self.announced = False
+        self._cache = cache
+        self._users = 1
+        self._lock = threading.Lock()
+
+    def try_pin(self) -> bool:
+        """Pin the blocks that are not pinned yet, as far as that needs no waiting."""
+        for block in self._missing():
+            slot = self._cache.try_pin((self.dataset, block))
+            if slot is None:
+                return False
+            self.slots[block] = slot
+        return True
+
+    def pin(self) -> None:
+        """Pin the blocks that are not pinned yet; waits until others are released."""
+        for block in self._missing():
+            self.slots[block] = self._cache.pin((self.dataset, block))
+
+    def _missing(self) -> list[int]:
+        if len(self.slots) == len(self.window.blocks):
+            return []
+        return [block for block in self.window.blocks.tolist() if block not in self.slots]
+
+    def use(self) -> None:
+        """Count one more user."""
+        with self._lock:
+            self._users += 1
+
+    def done(self) -> None:
+        """Count one user less; after the last, the blocks may go."""
+        with self._lock:
+            self._users -= 1
+            is_last = not self._users
+        if is_last:
+            for block in self.slots:
+                self._cache.unpin((self.dataset, block))
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One sample of one step: `row` in the rank's batch, `slot` that holds its block."""
+
+    row: int
+    dataset: int
+    epoch: int
+    block: int
+    index: int
+    slot: Slot
+
+
+@dataclass
+class Chunk:
+    """Visits to be decoded together; `held` are the windows they keep."""
+
+    visits: list[Visit] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+
+    def release(self) -> None:
+        """Say that the visits were made."""
+        for held in self.held:
+            held.done()
+
+
+class RankVisits:
+    """Goes through the steps of one rank in order, holding one window per lane and dataset.
+
+    Not for several threads, but chunks may be released from any.
+    """
+
+    def __init__(self, mix: Mix, config: TrainConfig, rank: int, world_size: int) -> None:
+        """Prepare rank `rank` of `world_size`, which serves the lanes ≡ rank modulo world_size.
+
+        Raises:
+            InvalidInputError: the ranks cannot share the lanes, or cache_bytes is too little.
+        """
+        data, runtime = config.data, config.runtime
+        if data.lanes % world_size:
+            raise InvalidInputError(
+                f"{world_size} ranks cannot share {data.lanes} lanes evenly; take a number of "
+                "ranks that divides them, or (for a new training) set lanes"
+            )
+        self._lanes = range(rank, data.lanes, world_size)
+        self._per_lane = data.batch_size // data.lanes
+        self._mixture = Mixture(mix.weights, config.seed)
+        self._orders = [
+            Lanes(index.counts, data.lanes, data.window_blocks, config.seed, number)
+            for number, index in enumerate(mix.indexes)
+        ]
+        demand = len(self._lanes) * data.window_blocks * len(mix.indexes)
+        self.cache = BlockCache(
+            mix.indexes, demand, runtime.cache_bytes, runtime.cache_dir, runtime.fetch_threads
+        )
+        self._held: dict[tuple[int, int], Held] = {}
+
+    def step(self, step: int, chunk_size: int) -> Iterator[Chunk]:
+        """Yield the visits of a step in chunks of about `chunk_size`.
+
+        A chunk must be released sooner or later without waiting for the next one.
+        """
+        first, chunk, row = step * self._per_lane, Chunk(), 0
+        for lane in self._lanes:
+            datasets, positions = self._mixture.split(lane, first, first + self._per_lane)
+            for dataset, position in zip(datasets.tolist(), positions.tolist(), strict=True):
+                held = self._window(lane, dataset, position)
+                if not held.try_pin():
+                    if chunk.visits:
+                        yield chunk  # whoever makes these visits will free slots
+                        chunk = Chunk()
+                    held.pin()
+                _add(chunk, held, row, position)
+                self._announce(lane, held, position)
+                row += 1
+            if len(chunk.visits) >= chunk_size:
+                yield chunk
+                chunk = Chunk()
+        if chunk.visits:
+            yield chunk
+
+    def _window(self, lane: int, dataset: int, position: int) -> Held:
+        held = self._held.get((lane, dataset))
+        if held and held.window.first <= position < held.window.stop:
+            return held
+        if held:
+            held.done()
+        window = self._orders[dataset].window_at(lane, position)
+        new = self._held[lane, dataset] = Held(self.cache, dataset, window)
+        return new
+
+    def _announce(self, lane: int, held: Held, position: int) -> None:
+        """Have the next window's blocks fetched when it is near."""
+        stop = held.window.stop
+        if held.announced or stop - position > STEPS_AHEAD * self._per_lane:
+            return
+        held.announced = True
+        for block in self._orders[held.dataset].window_at(lane, stop).blocks.tolist():
+            self.cache.fetch_ahead((held.dataset, block))
+
+
+def _add(chunk: Chunk, held: Held, row: int, position: int) -> None:
+    if not chunk.held or chunk.held[-1] is not held:
+        held.use()
+        chunk.held.append(held)
+    window, at = held.window, position - held.window.first
+    block = int(window.block[at])
+    visit = Visit(row, held.dataset, window.epoch, block, int(window.index[at]), held.slots[block])
+    chunk.visits.append(visit)
