@@ -179,7 +179,7 @@ def _worldwide() -> TrainConfig:
     return TrainConfig(
         preset="h14_worldwide",
         model=ModelConfig("ViT-H-14-worldwide-quickgelu"),
-        data=DataConfig(batch_size=75_264, seen_pairs=29_000_000_000),
+        data=DataConfig(batch_size=75_264, lanes=512, seen_pairs=29_000_000_000),
         optim=OptimConfig(lr=4e-4, beta2=0.95, weight_decay=0.1),
     )
 
