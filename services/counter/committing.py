@@ -49,14 +49,12 @@ class GroupCommit:
 
     def _commit(self, deliveries: list[Delivery], sizes: Mapping[str, int]) -> None:
         """Where it fails, only the one whose turn it is says so; the others try again."""
-        done = False
+        tasks = {delivery.task: delivery.adds for delivery in deliveries}
         try:
-            tasks = {delivery.task: delivery.adds for delivery in deliveries}
             repeated = self._counts.add(deliveries[0].run_id, sizes, tasks)
-            done = True
-        finally:
-            if not done:
-                with self._lock:
-                    self._waiting += deliveries[1:]
+        except BaseException:
+            with self._lock:
+                self._waiting += deliveries[1:]
+            raise
         for delivery in deliveries:
             delivery.repeated = repeated[delivery.task]

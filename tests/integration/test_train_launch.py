@@ -1,8 +1,6 @@
 """Trainings as processes: killed, stopped, and gone on with by another number of ranks."""
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -13,6 +11,7 @@ pytest.importorskip("torch", reason="training needs the train extra")
 from clipcurate.training import checkpoint
 from clipcurate.training.launch import LocalLauncher, LocalTraining, TrainJob
 from tests.integration.test_trainer_service import write_dataset
+from tests.waiting import wait_until
 
 PATIENCE = 120.0
 STEPS = 60
@@ -32,13 +31,6 @@ def job(dataset: str, output: Path, **overrides: object) -> TrainJob:
     small = {"batch_size": 8, "seen_pairs": 8 * STEPS, "checkpoint_every": 2, "log_every": 1}
     texts = {name: str(value) for name, value in (small | overrides).items()}
     return TrainJob(dataset, "tiny", str(output), texts)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 def reached(output: Path) -> int:
@@ -68,7 +60,7 @@ def test_killed_and_gone_on_with_by_one_two_and_one_ranks(dataset: str, tmp_path
     LocalLauncher().start(job(dataset, whole)).wait()
     for ranks, step in ((1, 10), (2, 24)):
         training = LocalLauncher(ranks).start(job(dataset, parts))
-        until(lambda step=step: reached(parts) >= step)
+        wait_until(lambda step=step: reached(parts) >= step, PATIENCE, f"step {step}")
         kill_all(training)
     assert 24 <= reached(parts) < STEPS
     LocalLauncher().start(job(dataset, parts)).wait()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +22,7 @@ from clipcurate.rpc.clients import TrainerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.rpc.v1 import ledger_pb2_grpc, trainer_pb2
 from tests.image_datasets import write_image_dataset
+from tests.waiting import wait_until
 
 PATIENCE = 60.0
 
@@ -43,13 +44,6 @@ def spec(**overrides: object) -> pb.TrainSpec:
     return pb.TrainSpec(preset="tiny", overrides=texts)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-
-
 @contextmanager
 def trainer(tmp_path: Path, counter: str = "") -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     ready = tmp_path / f"ready-{time.monotonic_ns()}"
@@ -65,7 +59,7 @@ def trainer(tmp_path: Path, counter: str = "") -> Iterator[tuple[subprocess.Pope
         env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
     )
     try:
-        until(lambda: ready.exists() and ready.read_text() != "")
+        wait_until(lambda: ready.exists() and ready.read_text(), PATIENCE, "the trainer listens")
         yield process, ready.read_text()
     finally:
         process.kill()
@@ -195,7 +189,7 @@ def test_trains_for_a_run_and_survives_sigterm(tmp_path: Path) -> None:
     ledger = OneRunLedger(run)
     with serving(ledger) as address:
         with trainer(tmp_path, address) as (process, _):
-            until(lambda: any(units > 0 for units in ledger.renewed))
+            wait_until(lambda: any(units > 0 for units in ledger.renewed), PATIENCE, "a step")
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0
         assert ledger.released == ["images"]
@@ -203,7 +197,7 @@ def test_trains_for_a_run_and_survives_sigterm(tmp_path: Path) -> None:
         (folder,) = (tmp_path / "out" / "training").iterdir()
         assert len(list((folder / "checkpoints").iterdir())) >= 1
         with trainer(tmp_path, address):
-            until(lambda: "images" in ledger.results)
+            wait_until(lambda: "images" in ledger.results, PATIENCE, "the training's result")
 
     (failure,) = ledger.failures
     assert failure.lease.task.emission_key == "texts"
