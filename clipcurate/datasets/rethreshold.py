@@ -31,7 +31,7 @@ from clipcurate.datasets.publishing import (
 )
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.snapshot import Counts
-from clipcurate.datasets.verify import check_figures, check_file
+from clipcurate.datasets.verify_figures import check_figures, check_file
 from clipcurate.errors import ConflictError, InvalidInputError
 from clipcurate.hashing import hash_json, hex_to_halves
 from clipcurate.languages import names_of, rows_by_name

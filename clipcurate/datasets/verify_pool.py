@@ -1,0 +1,122 @@
+"""Deciding every pair of the pool again: proof of every drop."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from clipcurate.balancing import Cut
+from clipcurate.datasets import manifest as manifests
+from clipcurate.datasets.dedup_files import duplicates_again
+from clipcurate.datasets.manifest import Manifest
+from clipcurate.datasets.match_index import MatchIndex, index_batches
+from clipcurate.datasets.outcomes import Scored, Totals, kept_mask, score, totals_of
+from clipcurate.datasets.request import EmissionRequest
+from clipcurate.datasets.run_record import FrozenRun
+from clipcurate.datasets.verify_figures import check
+from clipcurate.hashing import halves_to_hex, hash_pairs
+from clipcurate.languages import MatcherFor, Router
+
+Progress = Callable[[str], None]
+
+
+def check_drops(
+    url: str,
+    manifest: Manifest,
+    run: FrozenRun,
+    matcher_for: MatcherFor,
+    progress: Progress,
+) -> None:
+    """Decide every pair of the pool again: counts, totals, and the pairs kept, in order.
+
+    Args:
+        url: the dataset's folder.
+        manifest: its manifest.
+        run: the run that it is from.
+        matcher_for: gives a language's matcher.
+        progress: told what is being checked.
+
+    Raises:
+        DatasetError: something does not hold; the message says what.
+    """
+    check(
+        run.record.run_id == manifest.identity["run"]["id"], f"{run.folder}: another run's folder"
+    )
+    request, frozen = EmissionRequest.from_identity(manifest.identity), run.counts()
+    cuts = {name: Cut.from_json(cut) for name, cut in manifest.cuts.items()}
+    cuts = _with_places(cuts, request, run)
+    kept_keys = _kept_keys(url, manifest)
+    recounted = {name: np.zeros_like(counts) for name, counts in frozen.items()}
+    totals = Totals()
+    for number, index in _pool_again(run, matcher_for, progress):
+        index.add_to(recounted)
+        scored = Scored(index, score(index, frozen, request))
+        kept = kept_mask(request.kind, cuts, scored)
+        totals += totals_of(scored, kept)
+        keys = halves_to_hex(index.coin_keys[kept]).to_pylist()
+        same = [a == b for a, b in zip(keys, kept_keys, strict=False)]
+        check(all(same) and len(same) == kept.sum(), f"task {number}: other pairs are kept")
+    check(next(kept_keys, None) is None, "the dataset holds pairs that the pool does not")
+    check(totals == manifest.totals, f"the pool gives {totals}, the manifest {manifest.totals}")
+    for name, counts in run.raw_counts().items():
+        check(np.array_equal(counts, recounted[name]), f"language {name}: counts differ")
+    _check_projection(run, manifest)
+
+
+def _check_projection(run: FrozenRun, manifest: Manifest) -> None:
+    """Project the run's counts again where the identity says that they were projected."""
+    projection = run.projection()
+    known = projection.identity() if projection else None
+    same = known == manifest.identity.get("projected")
+    check(same, "the counts were projected from others than the identity names")
+    frozen = run.counts()
+    for name, counts in (projection.counts if projection else {}).items():
+        check(np.array_equal(counts, frozen[name]), f"language {name}: projected counts differ")
+
+
+def _with_places(cuts: dict[str, Cut], request: EmissionRequest, run: FrozenRun) -> dict[str, Cut]:
+    """Return the cuts with the place in the pool of the last pair kept, where only its uid is told.
+
+    That is so in a subset, whose dataset has no shards and rows.
+    """
+    repeats = [cut.repeats for cut in cuts.values() if cut.repeats is not None]
+    if not repeats:
+        return cuts
+    counts, found = run.counts(), list[bytes]()
+    for index in run.indexes():
+        critical, ranks = score(index, counts, request), index.ranks
+        for name, rows in index.rows_by_language.items():
+            if name in cuts:
+                same = cuts[name].repeated(critical[rows], ranks[rows])
+                found += [rank.tobytes() for rank in ranks[rows[same]]]
+    check(len(found) >= repeats[0], f"the pool repeats the cut's last pair {len(found)} times")
+    last = sorted(found)[repeats[0] - 1]
+    return {
+        name: replace(cut, last=last, repeats=None) if cut.last is not None else cut
+        for name, cut in cuts.items()
+    }
+
+
+def _kept_keys(url: str, manifest: Manifest) -> Iterator[str]:
+    """Yield the coin keys of the rows: they stand for uid and text."""
+    for table in manifests.read_pairs(url, manifest, ["uid", "text"]):
+        yield from halves_to_hex(hash_pairs(table["uid"], table["text"])).to_pylist()
+
+
+def _pool_again(
+    run: FrozenRun, matcher_for: MatcherFor, progress: Progress
+) -> Iterator[tuple[int, MatchIndex]]:
+    """Read and match the run's pool again, slice by slice, without what is quarantined.
+
+    No pool row spans slices, so all texts of an image are seen at once. Duplicates are found first.
+    """
+    plan = run.plan()
+    router = Router.of(plan.languages, run.folder, matcher_for)
+    readable = [task for task, stored in enumerate(run.record.indexes) if stored is not None]
+    with duplicates_again(plan, readable, progress) as duplicates_of:
+        for task in readable:
+            duplicates = duplicates_of(task)
+            for piece in plan.tasks[task].slices:
+                progress(f"reading {plan.shards[piece.shard].name} again")
+                batches = index_batches(plan, piece, router, duplicates)
+                yield task, MatchIndex.concatenate([MatchIndex.empty(), *batches])
