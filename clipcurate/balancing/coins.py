@@ -14,7 +14,14 @@ Where one of an image's texts is chosen, it is the one with the smallest d, the 
 
     s = 0;   for v in (seed, round, epoch, 1): s = mix(s ^ (v + 0x9E3779B97F4A7C15))
     d = mix(mix(mix(s ^ high) ^ low) ^ text index)
+
+and where an image has several rows of a pool,
+
+    d = mix(mix(mix(mix(mix(s ^ high) ^ low) ^ shard) ^ row) ^ text index)
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,11 +61,13 @@ def choice_draws(
     seed: int,
     round: int = 0,  # noqa: A002 - the method's own word
     epoch: int = 0,
+    *,
+    places: Sequence[npt.NDArray[Any]] = (),
 ) -> npt.NDArray[np.uint64]:
     """Return each text's d: of an image's texts, each has the smallest one equally likely.
 
     Independent of the coins. Texts that an image repeats differ in their index, so each repeat
-    has a draw of its own, as in a list that is chosen from.
+    has a draw of its own, as in a list that is chosen from; repeats in other rows differ in these.
 
     Args:
         coin_keys: uint64, shape (n, 2), high half first.
@@ -66,13 +75,17 @@ def choice_draws(
         seed: as for `coins`.
         round: as for `coins`.
         epoch: as for `coins`.
+        places: where an image has several rows, each text's shard (number in the plan) and row,
+            integers of shape (n,).
 
     Raises:
         InvalidInputError: seed, round or epoch is out of range.
     """
     state = _state(seed=seed, round=round, epoch=epoch, purpose=1)
-    pair = _mix(_mix(state ^ coin_keys[:, 0]) ^ coin_keys[:, 1])
-    return _mix(pair ^ text_index.astype(np.uint64))
+    draws = _mix(_mix(state ^ coin_keys[:, 0]) ^ coin_keys[:, 1])
+    for numbers in (*places, text_index):
+        draws = _mix(draws ^ numbers.astype(np.uint64))
+    return draws
 
 
 def _state(**values: int) -> npt.NDArray[np.uint64]:

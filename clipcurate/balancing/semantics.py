@@ -13,12 +13,13 @@ an image their smallest.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Semantics = Literal["pair", "metaclip2", "record"]
+Number = TypeVar("Number", bound=np.generic)
 SEMANTICS: tuple[Semantics, ...] = ("pair", "metaclip2", "record")
 
 
@@ -46,7 +47,7 @@ class Groups:
         """Items of each group."""
         return np.diff(self.starts, append=self.items)
 
-    def least(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def least(self, values: npt.NDArray[Number]) -> npt.NDArray[Number]:
         """Return for each item the smallest value of its group, shape (n,)."""
         return np.repeat(np.minimum.reduceat(values, self.starts), self.lengths)
 

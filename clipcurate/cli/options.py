@@ -69,6 +69,14 @@ TextSemantics = Annotated[
         "text, then its coin), record (all texts if any coin succeeds).",
     ),
 ]
+Group = Annotated[
+    str,
+    typer.Option(
+        "--group",
+        help="What --semantics takes for one image: all rows with its url, or image (its key); by "
+        "default each row.",
+    ),
+]
 Emit = Annotated[
     list[str] | None,
     typer.Option("--emit", help="balanced, matched, raw (repeatable), or none to count only."),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -12,10 +13,13 @@ from clipcurate.balancing.sizes import SizeEstimate, top_entries
 from clipcurate.cli import options as opt
 from clipcurate.cli.progress import warn_of_zeros
 from clipcurate.cli.wanted import Target, spread
+from clipcurate.datasets.cuts import resolve_cuts
 from clipcurate.datasets.forecast import Forecast, forecast
-from clipcurate.datasets.outcomes import Scored, score
-from clipcurate.datasets.request import EmissionRequest
+from clipcurate.datasets.grouping_files import Load, scored_again
+from clipcurate.datasets.outcomes import Scored
+from clipcurate.datasets.request import EmissionRequest, require_groupable, require_no_whole
 from clipcurate.datasets.run_record import FrozenRun
+from clipcurate.errors import InvalidInputError
 
 TOP_ENTRIES = 20
 WIDTH = 150
@@ -32,22 +36,27 @@ def plan(
     seed: opt.Seed = 0,
     round: opt.Round = 0,  # noqa: A002 - the method's own word
     semantics: opt.TextSemantics = "pair",
+    group: opt.Group = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, a line per language.")] = (
         False
     ),
 ) -> None:
     """Say what a threshold, size or tail share yields, from frozen counts, before emitting.
 
-    `clipcurate run --emit none` counts without emitting anything.
+    `clipcurate run --emit none` counts without emitting anything. With --group, the pool is read.
     """
-    request = target.request("balanced", semantics, seed=seed, round=round)
+    request = target.request("balanced", semantics, group, seed=seed, round=round)
     frozen = FrozenRun.open(run)
     counts = frozen.counts()
+    if request.group:
+        _require_foreseeable(request, frozen)
     top: Top = {
         name: top_entries(array, frozen.metadata(name).entries, TOP_ENTRIES)
         for name, array in counts.items()
     }
-    found = forecast(request, counts, _Scores(frozen, request))
+    cuts = resolve_cuts(request, counts, ()) if request.group else {}
+    with scored_again(frozen.plan(), frozen.pieces, request, counts, cuts) as again:
+        found = forecast(request, counts, _Scores(frozen, again.load), again.law)
     warn_of_zeros({name: cut.t for name, cut in found.cuts.items()}, Console(stderr=True))
     if as_json:
         _print_json(found, top, seed)
@@ -59,16 +68,28 @@ def plan(
     _show_top(found, top)
 
 
+@dataclass(frozen=True)
 class _Scores:
-    """The scored tasks of a frozen run, computed again at every iteration."""
+    """The scored tasks of a frozen run, at every iteration."""
 
-    def __init__(self, frozen: FrozenRun, request: EmissionRequest) -> None:
-        self._frozen, self._request = frozen, request
+    frozen: FrozenRun
+    load: Load
 
     def __iter__(self) -> Iterator[Scored]:
-        counts = self._frozen.counts()
-        for index in self._frozen.indexes():
-            yield Scored(index, score(index, counts, self._request))
+        return (self.load(task, index) for task, index in enumerate(self.frozen.indexes()))
+
+
+def _require_foreseeable(request: EmissionRequest, frozen: FrozenRun) -> None:
+    """Refuse groups that cannot be emitted, or told here. Raises InvalidInputError."""
+    plan = frozen.plan()
+    require_groupable([request], plan.dedup.by if plan.dedup else "")
+    if frozen.projection():
+        require_no_whole([request], dedup=False)
+    if len(frozen.record.metadata) > 1:
+        raise InvalidInputError(
+            "--group is foretold with metadata of one language only, since images have texts of "
+            "several; emit the dataset, its manifest has the expected size"
+        )
 
 
 def _print_json(found: Forecast, top: Top, seed: int) -> None:

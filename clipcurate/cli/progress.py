@@ -21,6 +21,8 @@ STAGE_NAMES = {
     pb.STAGE_MATCH: "match and count",
     pb.STAGE_FREEZE: "freeze the counts",
     pb.STAGE_SCORE: "score",
+    pb.STAGE_GATHER: "gather images",
+    pb.STAGE_SETTLE: "settle images",
     pb.STAGE_PLAN: "plan parts",
     pb.STAGE_WRITE: "write parts",
     pb.STAGE_PUBLISH: "publish",

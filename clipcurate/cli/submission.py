@@ -10,7 +10,7 @@ from clipcurate import storage
 from clipcurate.balancing.stability import StabilityRule
 from clipcurate.cli.languages import LanguageRequest, plan_languages
 from clipcurate.datasets.dedup import parse_kind
-from clipcurate.datasets.request import EmissionRequest, require_no_whole
+from clipcurate.datasets.request import EmissionRequest, require_groupable, require_no_whole
 from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.errors import NotFoundError
 from clipcurate.matching import ENGINES, RULES
@@ -116,6 +116,7 @@ def prepare(
     require_known("engine", request.engine, list(ENGINES))
     emissions = [emission.for_languages(request.metadata) for emission in emissions]
     dedup = parse_kind(request.dedup)
+    require_groupable(emissions, request.dedup)
     if request.announced_pairs:
         require_no_whole(emissions, dedup=dedup is not None)
     languages = plan_languages(request.metadata, request.languages)

@@ -27,14 +27,15 @@ class Target:
         """Names of what says how much is kept."""
         return [name for name in ("t", "size", "tail_share") if getattr(self, name) is not None]
 
-    def request(self, kind: Kind, semantics: str, **rest: int) -> EmissionRequest:
+    def request(self, kind: Kind, semantics: str, group: str = "", **rest: Any) -> EmissionRequest:
         """Return the request for a dataset; only a balanced one has this target.
 
         Raises:
             InvalidInputError: it cannot be meant.
         """
         target = vars(self) if kind == "balanced" else {}
-        return EmissionRequest(kind, semantics=semantics, **target, **rest)  # type: ignore[arg-type]
+        given: dict[str, Any] = {**target, **rest, "semantics": semantics, "group": group or None}
+        return EmissionRequest(kind, **given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class Wanted:
     seed: opt.Seed = 0
     round: opt.Round = 0
     semantics: opt.TextSemantics = "pair"
+    group: opt.Group = ""
     emit: opt.Emit = None
     rule: opt.Rule = "metaclip1"
     engine: opt.Engine = "token-trie"
@@ -79,11 +81,15 @@ class Wanted:
             )
         if self.semantics != "pair" and not {"balanced", "matched"} & {*kinds}:
             raise InvalidInputError("--semantics goes with --emit balanced or matched")
-        rest = {"seed": self.seed, "round": self.round}
+        if self.group and self.semantics == "pair":
+            raise InvalidInputError("--group goes with --semantics metaclip2 or record")
+        rest: dict[str, Any] = {"seed": self.seed, "round": self.round}
         if self.part_bytes:
             rest["part_bytes"] = self.part_bytes
         return [
-            target.request(kind, "pair" if kind == "raw" else self.semantics, **rest)
+            target.request(kind, "pair", **rest)
+            if kind == "raw"
+            else target.request(kind, self.semantics, self.group, **rest)
             for kind in kinds
         ]
 

@@ -6,18 +6,14 @@ the duplicates of one task, which both kinds of file name.
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from clipcurate import storage
 from clipcurate.datasets.dedup import Dedup, Duplicates, Keys, UnitNumbers, find_repeats, part
 from clipcurate.datasets.run_plan import RunPlan
-from clipcurate.datasets.sections import pack, read_section
+from clipcurate.datasets.sections import pack, read_of_each, read_section
 from clipcurate.pools import read_slice
 from clipcurate.storage import StoredObject
-
-READERS = 8
-"""Sections read at a time: reading from object storage waits more than it computes."""
 
 Progress = Callable[[int], None]
 
@@ -50,7 +46,7 @@ def publish_drops(
         folder: where to store.
         progress: told the bytes of each section.
     """
-    sections = find_repeats(_read_all(keys, partition, progress))
+    sections = find_repeats(_watched(read_of_each(keys, partition), progress))
     return storage.publish_bytes(pack(sections), folder, f"{partition:06d}", ".drops")
 
 
@@ -63,8 +59,7 @@ def read_duplicates(dedup: Dedup, task: int, keys: str, drops: Sequence[str]) ->
         keys: URL of its stored keys.
         drops: URL of each partition's stored drops, in order.
     """
-    with ThreadPoolExecutor(READERS) as threads:
-        found = list(threads.map(lambda url: read_section(url, task), drops))
+    found = read_of_each(drops, task)
     return Duplicates.from_bytes(dedup.by, [read_section(keys, dedup.partitions), *found])
 
 
@@ -100,11 +95,7 @@ def duplicates_again(
         yield lambda task: read_duplicates(dedup, task, keys[task] or "", drops)
 
 
-def _read_all(urls: Sequence[str | None], number: int, progress: Progress) -> Iterator[bytes]:
-    """Yield a section of each file in order, some files ahead; nothing where there is none."""
-    with ThreadPoolExecutor(READERS) as threads:
-        for first in range(0, len(urls), READERS):
-            some = urls[first : first + READERS]
-            for content in threads.map(lambda u: read_section(u, number) if u else b"", some):
-                progress(len(content))
-                yield content
+def _watched(sections: Iterator[bytes], progress: Progress) -> Iterator[bytes]:
+    for content in sections:
+        progress(len(content))
+        yield content

@@ -37,27 +37,34 @@ class Forecast:
         return sum(self.sizes.values())
 
 
-def forecast(request: EmissionRequest, counts: Counts, tasks: Iterable[Scored]) -> Forecast:
+def forecast(
+    request: EmissionRequest, counts: Counts, tasks: Iterable[Scored], law: SizeLaw | None = None
+) -> Forecast:
     """Foretell a balanced emission.
 
     Args:
         request: the emission.
         counts: the snapshot.
         tasks: the scored tasks; read once, and twice more for a target size.
+        law: of all kept pairs, where it is more than semantics gives row by row; goes with metadata
+            of one language.
 
     Raises:
         InvalidInputError: the target cannot be had.
     """
     cuts = resolve_cuts(request, counts, tasks)
-    laws: dict[str, list[SizeLaw]] = {name: [] for name in cuts}
-    sizes, whole = dict.fromkeys(cuts, 0), list[SizeLaw]()
+    known = [law] if law else []
+    laws = {name: [*known] for name in cuts}
+    sizes, whole = dict.fromkeys(cuts, 0), [*known]
     for task in tasks:
         kept = kept_mask("balanced", cuts, task)
-        whole.append(_sum(law_of_size(task.index, counts, cuts, request.semantics)))
         for name in sorted(task.index.rows_by_language.keys() & cuts.keys()):
-            one = {name: cuts[name]}
-            laws[name].append(_sum(law_of_size(task.index, counts, one, request.semantics)))
             sizes[name] += int(kept[task.index.rows_by_language[name]].sum())
+            if not known:
+                one = {name: cuts[name]}
+                laws[name].append(_sum(law_of_size(task.index, counts, one, request.semantics)))
+        if not known:
+            whole.append(_sum(law_of_size(task.index, counts, cuts, request.semantics)))
     return Forecast(
         cuts=cuts,
         languages={name: estimate(counts[name], laws[name], cut.t) for name, cut in cuts.items()},

@@ -73,14 +73,15 @@ class Scored:
 def score(index: MatchIndex, counts: Counts, request: EmissionRequest) -> npt.NDArray[np.float64]:
     """Return the smallest t at which a dataset has each pair; inf if it never has.
 
-    That is so for pairs without hits, and for those that the request's semantics passes over.
+    That is so for pairs without hits, and for those that the request's semantics passes over. Where
+    rows are grouped, semantics needs the whole pool (`grouping`): here each pair has its own coin.
     """
     tosses = (request.seed, request.round)
     critical = np.full(len(index), np.inf)
     for name in index.hits_by_language():
         mine, matches = index.rows_by_language[name], index.in_language(name)
         critical[mine] = critical_t(matches, counts[name], index.coin_keys[mine], *tosses)
-    if request.semantics == "pair":
+    if request.semantics == "pair" or request.group:
         return critical
     matched, images = _images(index)
     if request.semantics == "record":
@@ -101,12 +102,19 @@ def law_of_size(
     index: MatchIndex, counts: Counts, cuts: Mapping[str, Cut], semantics: Semantics
 ) -> SizeLaw:
     """Return the mean and variance over seeds of the index's kept pairs, in the cuts' languages."""
+    matched, images = _images(index)
+    return size_law(semantics, keep_probabilities(index, counts, cuts)[matched], images)
+
+
+def keep_probabilities(
+    index: MatchIndex, counts: Counts, cuts: Mapping[str, Cut]
+) -> npt.NDArray[np.float64]:
+    """Return q of each pair, shape (n,), at its language's cut; 0 in languages without one."""
     q = np.zeros(len(index))
     for name, rows in index.rows_by_language.items():
         if name in cuts:
             q[rows] = keep_probability(index.in_language(name), counts[name], cuts[name].t)
-    matched, images = _images(index)
-    return size_law(semantics, q[matched], images)
+    return q
 
 
 def kept_mask(kind: Kind, cuts: Mapping[str, Cut], scored: Scored) -> npt.NDArray[np.bool_]:

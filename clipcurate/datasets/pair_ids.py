@@ -5,6 +5,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clipcurate.datasets.request import ImageName
 from clipcurate.hashing import column_to_halves, halves_to_hex, hash_pairs
 
 Halves = npt.NDArray[np.uint64]
@@ -36,11 +37,13 @@ def pair_uids(pairs: pa.Table) -> Halves:
     return computed
 
 
-def image_ids(pairs: pa.Table) -> tuple[Halves, npt.NDArray[np.bool_]]:
+def image_ids(pairs: pa.Table, by: ImageName = "url") -> tuple[Halves, npt.NDArray[np.bool_]]:
     """Return xxh3_128(name, NUL) of what names each pair's image, and whether anything does.
 
-    The name is its url, or where that is empty its image key.
+    The name is its url, or where that is empty its image key; or the image key alone.
     """
-    names = pc.if_else(pc.equal(pairs["url"], ""), pairs["key"], pairs["url"])
+    names = pairs["key"]
+    if by == "url":
+        names = pc.if_else(pc.equal(pairs["url"], ""), names, pairs["url"])
     ids = hash_pairs(names, pa.nulls(len(names), pa.string()))
     return ids, pc.not_equal(names, "").to_numpy()

@@ -9,12 +9,18 @@ from clipcurate.errors import InvalidInputError
 
 Kind = Literal["raw", "matched", "balanced"]
 KINDS: tuple[Kind, ...] = ("raw", "matched", "balanced")
+ImageName = Literal["url", "image"]
+"""What names an image: its url, or its image key."""
+GROUPS: tuple[ImageName, ...] = ("url", "image")
 FORMAT = 1
 PART_BYTES = 256 << 20
 """Default size of a part, counted in bytes of pool rows."""
 
 BASE_TAIL_SHARE = 0.06
 """What the paper's t = 20,000 leaves in the tail, and Meta CLIP 2 keeps in every language."""
+
+IMAGES_OF_TASKS = 5
+"""Images per partition, as a multiple of those of a task: 5 million of 56 bytes, 1 GB in memory."""
 
 _LIMITS = {"seed": 1 << 64, "round": 1 << 32, "part_bytes": 1 << 63}
 
@@ -32,6 +38,8 @@ class EmissionRequest:
         part_bytes: bytes of pool rows per part.
         semantics: what an image with several texts yields; raw keeps them all, so only pair.
         tail_rule: what a tail share makes of a language whose t would be 0.
+        group: what semantics takes for an image: all rows of the pool with one url (where there is
+            none, image key), or with one image key; None for each row by itself.
     """
 
     kind: Kind
@@ -43,11 +51,13 @@ class EmissionRequest:
     part_bytes: int = PART_BYTES
     semantics: Semantics = "pair"
     tail_rule: TailRule = "positive"
+    group: ImageName | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
         self._refuse_targets()
         self._refuse_semantics()
+        self._refuse_group()
         for name, limit in _LIMITS.items():
             value = getattr(self, name)
             if not 0 <= value < limit:
@@ -89,6 +99,17 @@ class EmissionRequest:
             raise InvalidInputError(
                 "an exact size may fall within a record, which semantics record keeps whole; give "
                 "t or a tail share, or take other semantics"
+            )
+
+    def _refuse_group(self) -> None:
+        if self.group is None:
+            return
+        if self.group not in GROUPS:
+            raise InvalidInputError(f"unknown group {self.group!r}; known: {', '.join(GROUPS)}")
+        if self.semantics == "pair":
+            raise InvalidInputError(
+                f"group {self.group} changes nothing where every text has its own coin (semantics "
+                "pair, and all raw datasets); take semantics metaclip2 or record, or leave it out"
             )
 
     def for_languages(self, languages: Collection[str]) -> "EmissionRequest":
@@ -146,6 +167,7 @@ class EmissionRequest:
             "round": self.round,
             "semantics": self.semantics,
             "part_bytes": self.part_bytes,
+            **({"group": self.group} if self.group else {}),
         }
 
     @classmethod
@@ -155,16 +177,51 @@ class EmissionRequest:
         if "t" in target:
             target["t"] = float.fromhex(target["t"])
         names = ("kind", "seed", "round", "semantics", "part_bytes")
-        return cls(**target, **{name: identity[name] for name in names})
+        group = identity.get("group")
+        return cls(**target, **{name: identity[name] for name in names}, group=group)
 
 
 def require_no_whole(requests: Iterable[EmissionRequest], *, dedup: bool) -> None:
     """Refuse what only a whole pool can give. Raises InvalidInputError."""
     wanted = {"removing duplicates": dedup}
+    requests = list(requests)
     wanted["an exact size"] = any(request.size is not None for request in requests)
+    wanted["gathering an image's rows (--group)"] = any(request.group for request in requests)
     for what, is_wanted in wanted.items():
         if is_wanted:
             raise InvalidInputError(
                 f"{what} needs the whole pool, but this one is announced as a part of a larger one "
                 "(--announced-pairs); leave one of the two out"
             )
+
+
+def require_groupable(requests: Iterable[EmissionRequest], dedup: str = "") -> None:
+    """Refuse groups that an emission from a run cannot have, or that would change nothing.
+
+    Args:
+        requests: the emissions.
+        dedup: by what the run drops duplicates, as far as that is known.
+
+    Raises:
+        InvalidInputError: says what to do instead.
+    """
+    for request in requests:
+        if request.group and request.size is not None:
+            raise InvalidInputError(
+                f"an exact size is not to be had together with group {request.group}, since images "
+                "are settled before the cut is known; emit with --t or --emit matched, and cut "
+                "exactly so many from that with `clipcurate rethreshold --size`"
+            )
+        if request.group == "url" == dedup:
+            raise InvalidInputError(
+                "group url changes nothing where duplicates are removed by url (--dedup url): no "
+                "two rows of the pool have the same one; leave one of the two out"
+            )
+
+
+def image_partitions(tasks: int) -> int:
+    """Return into how many partitions grouped images of so many tasks are parted.
+
+    This changes no byte of a dataset.
+    """
+    return -(-tasks // IMAGES_OF_TASKS)

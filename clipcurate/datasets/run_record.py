@@ -2,7 +2,7 @@
 
 import glob
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from clipcurate.datasets.run_plan import RunPlan
 from clipcurate.errors import InvalidInputError, NotFoundError
 from clipcurate.hashing import canonical_json
 from clipcurate.metadata import Metadata
+from clipcurate.pools import Slice
 from clipcurate.storage import StoredObject
 
 PREFIX = "record"
@@ -125,6 +126,13 @@ class FrozenRun:
         """Yield the match index of every task in order; an empty one where it is quarantined."""
         for stored in self.record.indexes:
             yield MatchIndex.from_bytes(self._read(stored)) if stored else MatchIndex.empty()
+
+    def pieces(self) -> Iterator[tuple[Sequence[Slice], MatchIndex]]:
+        """Yield what each task reads of the pool, and its match index; nothing if quarantined."""
+        for task, stored, index in zip(
+            self.plan().tasks, self.record.indexes, self.indexes(), strict=True
+        ):
+            yield task.slices if stored else (), index
 
     def recount(self) -> dict[str, Any]:
         """Return the counts as the match indexes have them."""

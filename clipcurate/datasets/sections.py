@@ -5,13 +5,17 @@ length, its xxh3-64, and the xxh3-64 of these 24 bytes. Then the sections.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import xxhash
 
 from clipcurate.errors import StorageError
 from clipcurate.storage import read_range
+
+READERS = 8
+"""Sections read at a time: reading from object storage waits more than it computes."""
 
 _FIELDS = struct.Struct("<QQQ")
 _ENTRY = struct.Struct("<QQQQ")
@@ -44,3 +48,14 @@ def read_section(url: str, number: int) -> bytes:
             if entry == _entry(start, section):
                 return section
     raise StorageError(f"{url}: section {number} is not what was written; restore the file")
+
+
+def read_of_each(urls: Sequence[str | None], number: int) -> Iterator[bytes]:
+    """Yield the same section of each file in order, some files ahead; nothing where there is none.
+
+    Raises as `read_section`.
+    """
+    with ThreadPoolExecutor(READERS) as threads:
+        for first in range(0, len(urls), READERS):
+            some = urls[first : first + READERS]
+            yield from threads.map(lambda url: read_section(url, number) if url else b"", some)

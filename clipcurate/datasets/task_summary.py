@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clipcurate.balancing import Cut
+from clipcurate.balancing.semantics import SizeLaw
 from clipcurate.datasets.match_index import extras_to_hex
 from clipcurate.datasets.outcomes import (
     Scored,
@@ -46,19 +47,32 @@ class TaskSummary:
 
     @classmethod
     def of(
-        cls, request: EmissionRequest, counts: Counts, cuts: Mapping[str, Cut], task: Scored
+        cls,
+        request: EmissionRequest,
+        counts: Counts,
+        cuts: Mapping[str, Cut],
+        task: Scored,
+        law: SizeLaw | None = None,
     ) -> "TaskSummary":
-        """Sum a task up; `cuts` are per metadata language, and empty where everything is kept."""
+        """Sum a task up.
+
+        Args:
+            request: the emission.
+            counts: the snapshot.
+            cuts: per metadata language; empty where everything is kept.
+            task: what to sum up.
+            law: of the number of kept pairs; None for what semantics gives row by row.
+        """
         kept = kept_mask(request.kind, cuts, task)
         first = first_kept(task.index, kept)
         totals = totals_of(task, kept)
-        law = law_of_size(task.index, counts, cuts, request.semantics)
+        law = law or law_of_size(task.index, counts, cuts, request.semantics)
         return cls(
             totals=totals,
             records=int(first.sum()),
             nbytes=int(task.index.row_bytes[first].sum()),
-            expected=_fixed_point(law.mean) if cuts else totals.kept * UNIT,
-            variance=_fixed_point(law.variance),
+            expected=fixed_point(law.mean) if cuts else totals.kept * UNIT,
+            variance=fixed_point(law.variance),
             extras=extras_to_hex(task.index.extras),
         )
 
@@ -73,5 +87,9 @@ class TaskSummary:
         return cls(**value | {"totals": Totals(**value["totals"])})
 
 
-def _fixed_point(values: npt.NDArray[np.float64]) -> int:
-    return int((values * UNIT).astype(np.int64).sum())
+def fixed_point(values: npt.NDArray[np.float64]) -> int:
+    """Return the sum of values in units of 1/UNIT, each rounded down; exact, however large."""
+    whole = np.floor(values)
+    return int(whole.astype(np.int64).sum()) * UNIT + int(
+        ((values - whole) * UNIT).astype(np.int64).sum()
+    )

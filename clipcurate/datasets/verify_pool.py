@@ -1,6 +1,6 @@
 """Deciding every pair of the pool again: proof of every drop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,14 +8,16 @@ import numpy as np
 from clipcurate.balancing import Cut
 from clipcurate.datasets import manifest as manifests
 from clipcurate.datasets.dedup_files import duplicates_again
+from clipcurate.datasets.grouping_files import Pieces, ScoredAgain, scored_again
 from clipcurate.datasets.manifest import Manifest
 from clipcurate.datasets.match_index import MatchIndex, index_batches
-from clipcurate.datasets.outcomes import Scored, Totals, kept_mask, score, totals_of
+from clipcurate.datasets.outcomes import Totals, kept_mask, totals_of
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.run_record import FrozenRun
 from clipcurate.datasets.verify_figures import check
 from clipcurate.hashing import halves_to_hex, hash_pairs
 from clipcurate.languages import MatcherFor, Router
+from clipcurate.pools import Slice
 
 Progress = Callable[[str], None]
 
@@ -44,18 +46,23 @@ def check_drops(
     )
     request, frozen = EmissionRequest.from_identity(manifest.identity), run.counts()
     cuts = {name: Cut.from_json(cut) for name, cut in manifest.cuts.items()}
-    cuts = _with_places(cuts, request, run)
     kept_keys = _kept_keys(url, manifest)
     recounted = {name: np.zeros_like(counts) for name, counts in frozen.items()}
     totals = Totals()
-    for number, index in _pool_again(run, matcher_for, progress):
-        index.add_to(recounted)
-        scored = Scored(index, score(index, frozen, request))
-        kept = kept_mask(request.kind, cuts, scored)
-        totals += totals_of(scored, kept)
-        keys = halves_to_hex(index.coin_keys[kept]).to_pylist()
-        same = [a == b for a, b in zip(keys, kept_keys, strict=False)]
-        check(all(same) and len(same) == kept.sum(), f"task {number}: other pairs are kept")
+
+    def pieces() -> Iterator[tuple[Sequence[Slice], MatchIndex]]:
+        return (([piece], index) for _, piece, index in _pool_again(run, matcher_for, progress))
+
+    with scored_again(run.plan(), pieces, request, frozen, {}) as again:
+        cuts = _with_places(cuts, again, pieces)
+        for number, (task, _, index) in enumerate(_pool_again(run, matcher_for, progress)):
+            index.add_to(recounted)
+            scored = again.load(number, index)
+            kept = kept_mask(request.kind, cuts, scored)
+            totals += totals_of(scored, kept)
+            keys = halves_to_hex(index.coin_keys[kept]).to_pylist()
+            same = [a == b for a, b in zip(keys, kept_keys, strict=False)]
+            check(all(same) and len(same) == kept.sum(), f"task {task}: other pairs are kept")
     check(next(kept_keys, None) is None, "the dataset holds pairs that the pool does not")
     check(totals == manifest.totals, f"the pool gives {totals}, the manifest {manifest.totals}")
     for name, counts in run.raw_counts().items():
@@ -74,7 +81,7 @@ def _check_projection(run: FrozenRun, manifest: Manifest) -> None:
         check(np.array_equal(counts, frozen[name]), f"language {name}: projected counts differ")
 
 
-def _with_places(cuts: dict[str, Cut], request: EmissionRequest, run: FrozenRun) -> dict[str, Cut]:
+def _with_places(cuts: dict[str, Cut], again: ScoredAgain, pieces: Pieces) -> dict[str, Cut]:
     """Return the cuts with the place in the pool of the last pair kept, where only its uid is told.
 
     That is so in a subset, whose dataset has no shards and rows.
@@ -82,9 +89,9 @@ def _with_places(cuts: dict[str, Cut], request: EmissionRequest, run: FrozenRun)
     repeats = [cut.repeats for cut in cuts.values() if cut.repeats is not None]
     if not repeats:
         return cuts
-    counts, found = run.counts(), list[bytes]()
-    for index in run.indexes():
-        critical, ranks = score(index, counts, request), index.ranks
+    found: list[bytes] = []
+    for number, (_, index) in enumerate(pieces()):
+        critical, ranks = again.load(number, index).critical, index.ranks
         for name, rows in index.rows_by_language.items():
             if name in cuts:
                 same = cuts[name].repeated(critical[rows], ranks[rows])
@@ -105,7 +112,7 @@ def _kept_keys(url: str, manifest: Manifest) -> Iterator[str]:
 
 def _pool_again(
     run: FrozenRun, matcher_for: MatcherFor, progress: Progress
-) -> Iterator[tuple[int, MatchIndex]]:
+) -> Iterator[tuple[int, Slice, MatchIndex]]:
     """Read and match the run's pool again, slice by slice, without what is quarantined.
 
     No pool row spans slices, so all texts of an image are seen at once. Duplicates are found first.
@@ -119,4 +126,4 @@ def _pool_again(
             for piece in plan.tasks[task].slices:
                 progress(f"reading {plan.shards[piece.shard].name} again")
                 batches = index_batches(plan, piece, router, duplicates)
-                yield task, MatchIndex.concatenate([MatchIndex.empty(), *batches])
+                yield task, piece, MatchIndex.concatenate([MatchIndex.empty(), *batches])

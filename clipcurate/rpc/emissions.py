@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from clipcurate.balancing import Semantics, TailRule
-from clipcurate.datasets.request import EmissionRequest, Kind
+from clipcurate.datasets.request import EmissionRequest, ImageName, Kind
 from clipcurate.errors import InvalidInputError
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
@@ -32,6 +32,12 @@ _TAIL_RULE_NAMES: dict[int, TailRule] = {
     pb.TAIL_RULE_UNSPECIFIED: "positive",
     **{number: name for name, number in _TAIL_RULE_NUMBERS.items()},
 }
+_GROUP_NUMBERS: dict[ImageName | None, pb.Group.ValueType] = {
+    None: pb.GROUP_UNSPECIFIED,
+    "url": pb.GROUP_URL,
+    "image": pb.GROUP_IMAGE,
+}
+_GROUP_NAMES: dict[int, ImageName | None] = {n: name for name, n in _GROUP_NUMBERS.items()}
 Name = TypeVar("Name")
 
 
@@ -44,6 +50,7 @@ def spec_of(request: EmissionRequest) -> pb.EmissionSpec:
         part_bytes=request.part_bytes,
         semantics=_SEMANTICS_NUMBERS[request.semantics],
         tail_rule=_TAIL_RULE_NUMBERS[request.tail_rule],
+        group=_GROUP_NUMBERS[request.group],
     )
     for target in ("t", "size", "tail_share"):
         if (value := getattr(request, target)) is not None:
@@ -72,6 +79,7 @@ def request_of(spec: pb.EmissionSpec) -> EmissionRequest:
         round=spec.round,
         semantics=_name("semantics", spec.semantics, _SEMANTICS_NAMES),
         tail_rule=_name("tail rule", spec.tail_rule, _TAIL_RULE_NAMES),
+        group=_name("group", spec.group, _GROUP_NAMES),
         **chosen,
     )
 

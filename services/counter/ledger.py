@@ -4,7 +4,7 @@ import secrets
 import time
 from collections.abc import Sequence
 
-from clipcurate.datasets.request import require_no_whole
+from clipcurate.datasets.request import require_groupable, require_no_whole
 from clipcurate.errors import ConflictError, InvalidInputError, LeaseLostError
 from clipcurate.hashing import hash_bytes
 from clipcurate.rpc.emissions import request_of
@@ -62,6 +62,7 @@ class Ledger(RunReader):
         requests = [request_of(emission) for emission in emissions]
         for request in requests:
             request.for_languages([ref.language for ref in spec.metadata])
+        require_groupable(requests)
         if spec.stability.announced_pairs:
             require_no_whole(requests, dedup=bool(spec.dedup_partitions))
         run = run_prefix(run_id) + "run"
@@ -223,7 +224,8 @@ class Ledger(RunReader):
         spec = self.spec(run_id)
         reading, _ = reading_stages(spec)
         read_before = str(reading) if key == StageKey(pb.STAGE_MATCH) != reading else ""
-        stages = [read_before, str(stage_before(key, spec) or "")]
+        emission = self.emissions(run_id).get(key.emission)
+        stages = [read_before, str(stage_before(key, spec, emission) or "")]
         scores = hand_out_scores(total, spec.order_seed)
         for first in range(0, max(total, 1), OPEN_CHUNK):
             chunk = scores[first : first + OPEN_CHUNK]

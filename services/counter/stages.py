@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clipcurate.datasets.request import image_partitions
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
 FINISHED = ("done", "quarantined")
@@ -12,13 +13,19 @@ _BEFORE = {
     pb.STAGE_DEDUP: pb.STAGE_KEYS,
     pb.STAGE_FREEZE: pb.STAGE_MATCH,
     pb.STAGE_SCORE: pb.STAGE_FREEZE,
+    pb.STAGE_GATHER: pb.STAGE_SCORE,
+    pb.STAGE_SETTLE: pb.STAGE_GATHER,
     pb.STAGE_PLAN: pb.STAGE_SCORE,
     pb.STAGE_WRITE: pb.STAGE_PLAN,
     pb.STAGE_PUBLISH: pb.STAGE_WRITE,
     pb.STAGE_TRAIN: pb.STAGE_PUBLISH,
 }
 _OF_RUNS = (pb.STAGE_KEYS, pb.STAGE_DEDUP, pb.STAGE_MATCH, pb.STAGE_FREEZE)
-_BEFORE_MATCH = (pb.STAGE_KEYS, pb.STAGE_DEDUP)
+_ORDER = (
+    *(pb.STAGE_KEYS, pb.STAGE_DEDUP, pb.STAGE_MATCH, pb.STAGE_FREEZE, pb.STAGE_SCORE),
+    *(pb.STAGE_GATHER, pb.STAGE_SETTLE),
+    *(pb.STAGE_PLAN, pb.STAGE_WRITE, pb.STAGE_PUBLISH, pb.STAGE_TRAIN),
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -39,9 +46,9 @@ class StageKey:
         return cls(pb.Stage.ValueType(int(stage)), emission)
 
     @property
-    def place(self) -> tuple[bool, "StageKey"]:
+    def place(self) -> tuple[int, str]:
         """What sorts keys in the order in which a run goes through its stages."""
-        return self.stage not in _BEFORE_MATCH, self
+        return _ORDER.index(self.stage), self.emission
 
     def task_id(self, index: int) -> str:
         """Return the id of one of its tasks."""
@@ -93,8 +100,11 @@ def due_stages(
     if not is_finished(tallies, StageKey(pb.STAGE_FREEZE)):
         return
     for key, emission in emissions.items():
-        stages = {
-            pb.STAGE_SCORE: spec.num_tasks,
+        stages = {pb.STAGE_SCORE: spec.num_tasks}
+        if emission.group:
+            stages[pb.STAGE_GATHER] = spec.num_tasks
+            stages[pb.STAGE_SETTLE] = image_partitions(spec.num_tasks)
+        stages |= {
             pb.STAGE_PLAN: 1,
             pb.STAGE_WRITE: num_parts.get(key, 0),
             pb.STAGE_PUBLISH: 1,
@@ -125,10 +135,20 @@ def reading_stages(spec: pb.RunSpec) -> tuple[StageKey, StageKey]:
     return StageKey(pb.STAGE_MATCH), StageKey(pb.STAGE_FREEZE)
 
 
-def stage_before(key: StageKey, spec: pb.RunSpec) -> StageKey | None:
-    """Return the stage that must be finished before this one opens, if there is one."""
+def stage_before(
+    key: StageKey, spec: pb.RunSpec, emission: pb.EmissionSpec | None = None
+) -> StageKey | None:
+    """Return the stage that must be finished before this one opens, if there is one.
+
+    Args:
+        key: the stage.
+        spec: its run.
+        emission: the emission that it is of, if it is of one.
+    """
     if key.stage == pb.STAGE_MATCH and spec.dedup_partitions:
         return StageKey(pb.STAGE_DEDUP)
+    if key.stage == pb.STAGE_PLAN and emission is not None and emission.group:
+        return StageKey(pb.STAGE_SETTLE, key.emission)
     before = _BEFORE.get(key.stage)
     if before is None:
         return None

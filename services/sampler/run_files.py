@@ -11,6 +11,7 @@ import numpy as np
 from clipcurate import storage
 from clipcurate.balancing import Cut
 from clipcurate.datasets import snapshot
+from clipcurate.datasets.grouping_files import SettledFiles
 from clipcurate.datasets.match_index import MatchIndex
 from clipcurate.datasets.outcomes import Scored
 from clipcurate.datasets.request import EmissionRequest
@@ -136,7 +137,12 @@ class RunFiles:
 
 
 class ScoredTasks(Iterable[Scored]):
-    """All tasks of an emission with their scores, loaded one at a time."""
+    """All tasks of an emission with their scores, loaded one at a time.
+
+    Args:
+        files: of the run.
+        scores: the SCORE tasks.
+    """
 
     def __init__(self, files: RunFiles, scores: Sequence[pb.TaskRecord]) -> None:
         self._files = files
@@ -163,3 +169,41 @@ class ScoredTasks(Iterable[Scored]):
                 yield TaskSummary.from_bytes(read(record.result.score.summary))
             else:
                 yield TaskSummary.of(request, counts, cuts, self.load(task))
+
+
+class SettledTasks(ScoredTasks):
+    """As `ScoredTasks`, of an emission that gathers rows.
+
+    Args:
+        files: of the run.
+        gathered: the GATHER tasks.
+        settled: the SETTLE tasks.
+    """
+
+    def __init__(
+        self,
+        files: RunFiles,
+        gathered: Sequence[pb.TaskRecord],
+        settled: Sequence[pb.TaskRecord],
+    ) -> None:
+        super().__init__(files, gathered)
+        self._settled = SettledFiles(
+            [record.result.gather.images.url or None for record in gathered],
+            [record.result.settle.changes.url for record in settled],
+        )
+
+    def load(self, task: int) -> Scored:
+        """Return one task's index and settled scores; an empty one if it is quarantined."""
+        return self._settled.load(task, self._files.index(task) or MatchIndex.empty())
+
+    def summaries(
+        self, request: EmissionRequest, counts: snapshot.Counts, cuts: Mapping[str, Cut]
+    ) -> Iterator[TaskSummary]:
+        """Yield what the cuts keep of each task, in order: as gathering left it, put right."""
+        sums = self._settled.sums()
+        for task, record in enumerate(self._scores):
+            if record.result.gather.HasField("summary"):
+                left = TaskSummary.from_bytes(read(record.result.gather.summary))
+            else:
+                left = TaskSummary.of(request, counts, cuts, self.load(task))
+            yield sums.of(task, left)

@@ -1,4 +1,4 @@
-"""The sampler's tasks: freeze, score, plan, write, publish."""
+"""The sampler's tasks: freeze, score, gather, settle, plan, write, publish."""
 
 import json
 import logging
@@ -34,7 +34,14 @@ from clipcurate.rpc.finished import FinishedTasks
 from clipcurate.rpc.references import read, reference
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.rpc.worker import Assignment
-from services.sampler.run_files import RunFiles, ScoredTasks, frozen_counts, frozen_projection
+from services.sampler.image_tasks import gather_task, settle_task
+from services.sampler.run_files import (
+    RunFiles,
+    ScoredTasks,
+    SettledTasks,
+    frozen_counts,
+    frozen_projection,
+)
 
 Item = TypeVar("Item")
 
@@ -44,6 +51,8 @@ STAGES = [
     pb.STAGE_PUBLISH,
     pb.STAGE_WRITE,
     pb.STAGE_PLAN,
+    pb.STAGE_SETTLE,
+    pb.STAGE_GATHER,
     pb.STAGE_SCORE,
     pb.STAGE_FREEZE,
 ]
@@ -60,6 +69,8 @@ class SamplerTasks:
         self._stages: dict[int, Callable[[Assignment, RunFiles], pb.TaskResult]] = {
             pb.STAGE_FREEZE: self._freeze,
             pb.STAGE_SCORE: self._score,
+            pb.STAGE_GATHER: self._gather,
+            pb.STAGE_SETTLE: self._settle,
             pb.STAGE_PLAN: self._plan,
             pb.STAGE_WRITE: self._write,
             pb.STAGE_PUBLISH: self._publish,
@@ -115,13 +126,25 @@ class SamplerTasks:
         content = critical.astype("<f8").tobytes()
         stored = storage.publish_bytes(content, folder, stem, ".f8")
         result = pb.ScoreResult(scores=reference(folder, stored))
-        if request.size is None:
+        if request.size is None and request.group is None:
             cuts = resolve_cuts(request, counts, ())
             summary = TaskSummary.of(request, counts, cuts, Scored(index, critical)).to_bytes()
             stored = storage.publish_bytes(summary, folder, stem, ".json")
             result.summary.CopyFrom(reference(folder, stored))
         assignment.check(len(index))
         return pb.TaskResult(score=result)
+
+    def _gather(self, assignment: Assignment, files: RunFiles) -> pb.TaskResult:
+        """Settle the texts of one match task among themselves, image by image."""
+        task = assignment.task
+        scored = self._ledger.get_task(task.run_id, pb.STAGE_SCORE, task.index, task.emission_key)
+        return gather_task(assignment, files, self._counts(files), scored)
+
+    def _settle(self, assignment: Assignment, files: RunFiles) -> pb.TaskResult:
+        """Settle the images of one partition across match tasks."""
+        key = assignment.task.emission_key
+        gathered = self._finished.before(assignment.lease, pb.STAGE_GATHER, key)
+        return settle_task(assignment, files, gathered)
 
     def _plan(self, assignment: Assignment, files: RunFiles) -> pb.TaskResult:
         """Fix the cut and the ranges of the parts."""
@@ -208,8 +231,11 @@ class SamplerTasks:
         return frozen_counts(ref.url, ref.hash)
 
     def _scored(self, assignment: Assignment, files: RunFiles) -> ScoredTasks:
-        key = assignment.task.emission_key
-        return ScoredTasks(files, self._finished.before(assignment.lease, pb.STAGE_SCORE, key))
+        key, lease = assignment.task.emission_key, assignment.lease
+        if not assignment.emission.spec.group:
+            return ScoredTasks(files, self._finished.before(lease, pb.STAGE_SCORE, key))
+        gathered = self._finished.before(lease, pb.STAGE_GATHER, key)
+        return SettledTasks(files, gathered, self._finished.before(lease, pb.STAGE_SETTLE, key))
 
     def _emission_plan(self, assignment: Assignment) -> EmissionPlan:
         ref = assignment.emission.plan.plan

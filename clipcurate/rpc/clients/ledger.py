@@ -73,10 +73,12 @@ class LedgerClient(Client):
             yield from response.tasks
 
     def get_task(
-        self, run_id: str, stage: ledger_pb2.Stage.ValueType, index: int
+        self, run_id: str, stage: ledger_pb2.Stage.ValueType, index: int, emission: str = ""
     ) -> ledger_pb2.TaskRecord:
-        """Return one task of one of the run's own stages."""
-        request = ledger_pb2.ListTasksRequest(run_id=run_id, stage=stage, index=index)
+        """Return one task of one of the run's own stages, or of one of an emission's."""
+        request = ledger_pb2.ListTasksRequest(
+            run_id=run_id, stage=stage, emission_key=emission, index=index
+        )
         (response,) = self.stream(self._stub.ListTasks, request)
         record: ledger_pb2.TaskRecord = response.tasks[0]
         return record

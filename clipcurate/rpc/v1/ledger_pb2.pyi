@@ -52,10 +52,16 @@ class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType
     """
     STAGE_DEDUP: _Stage.ValueType  # 9
     """After KEYS: find the duplicates among the ids of one partition."""
+    STAGE_GATHER: _Stage.ValueType  # 11
+    """Between SCORE and PLAN, in an emission that gathers rows: settle the texts
+    of one match task among themselves, image by image (one task per match task).
+    """
+    STAGE_SETTLE: _Stage.ValueType  # 12
+    """After GATHER: settle the images of one partition across tasks."""
 
 class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
     """The kinds of work, in the order in which a run goes through them (but for
-    the last two).
+    those from 8 on).
     """
 
 STAGE_UNSPECIFIED: Stage.ValueType  # 0
@@ -79,6 +85,12 @@ and part them (one task per match task).
 """
 STAGE_DEDUP: Stage.ValueType  # 9
 """After KEYS: find the duplicates among the ids of one partition."""
+STAGE_GATHER: Stage.ValueType  # 11
+"""Between SCORE and PLAN, in an emission that gathers rows: settle the texts
+of one match task among themselves, image by image (one task per match task).
+"""
+STAGE_SETTLE: Stage.ValueType  # 12
+"""After GATHER: settle the images of one partition across tasks."""
 Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
 class _TaskState:
@@ -202,6 +214,30 @@ SEMANTICS_METACLIP2: Semantics.ValueType  # 2
 SEMANTICS_RECORD: Semantics.ValueType  # 3
 """All matched texts if any coin succeeds (MetaCLIP's balancing.py)."""
 Global___Semantics: _TypeAlias = Semantics  # noqa: Y015
+
+class _Group:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GroupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Group.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GROUP_UNSPECIFIED: _Group.ValueType  # 0
+    """Each row of the pool."""
+    GROUP_URL: _Group.ValueType  # 1
+    """All rows with one url; where there is none, with one image key."""
+    GROUP_IMAGE: _Group.ValueType  # 2
+    """All rows with one image key."""
+
+class Group(_Group, metaclass=_GroupEnumTypeWrapper):
+    """What semantics takes for one image."""
+
+GROUP_UNSPECIFIED: Group.ValueType  # 0
+"""Each row of the pool."""
+GROUP_URL: Group.ValueType  # 1
+"""All rows with one url; where there is none, with one image key."""
+GROUP_IMAGE: Group.ValueType  # 2
+"""All rows with one image key."""
+Global___Group: _TypeAlias = Group  # noqa: Y015
 
 class _TailRule:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -479,6 +515,7 @@ class EmissionSpec(_message.Message):
     TAIL_RULE_FIELD_NUMBER: _builtins.int
     BASE_T_FIELD_NUMBER: _builtins.int
     BASE_TAIL_SHARE_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
     kind: Global___EmissionKind.ValueType
     """Which pairs."""
     t: _builtins.float
@@ -501,6 +538,8 @@ class EmissionSpec(_message.Message):
     """As target t."""
     base_tail_share: _builtins.float
     """As target tail_share."""
+    group: Global___Group.ValueType
+    """What semantics takes for one image."""
     @_builtins.property
     def train(self) -> Global___TrainSpec:
         """Training that follows. No part of the identity."""
@@ -520,10 +559,11 @@ class EmissionSpec(_message.Message):
         tail_rule: Global___TailRule.ValueType = ...,
         base_t: _builtins.float = ...,
         base_tail_share: _builtins.float = ...,
+        group: Global___Group.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_t", b"base_t", "base_tail_share", b"base_tail_share", "size", b"size", "t", b"t", "tail_share", b"tail_share", "target", b"target", "train", b"train"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_t", b"base_t", "base_tail_share", b"base_tail_share", "kind", b"kind", "part_bytes", b"part_bytes", "round", b"round", "seed", b"seed", "semantics", b"semantics", "size", b"size", "t", b"t", "tail_rule", b"tail_rule", "tail_share", b"tail_share", "target", b"target", "train", b"train"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_t", b"base_t", "base_tail_share", b"base_tail_share", "group", b"group", "kind", b"kind", "part_bytes", b"part_bytes", "round", b"round", "seed", b"seed", "semantics", b"semantics", "size", b"size", "t", b"t", "tail_rule", b"tail_rule", "tail_share", b"tail_share", "target", b"target", "train", b"train"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_base: _TypeAlias = _typing.Literal["base_t", "base_tail_share"]  # noqa: Y015
     _WhichOneofArgType_base: _TypeAlias = _typing.Literal["base", b"base"]  # noqa: Y015
@@ -932,7 +972,7 @@ class ScoreResult(_message.Message):
     @_builtins.property
     def summary(self) -> Global___ObjectRef:
         """What the cut keeps of the task; absent where the cut is an exact size,
-        which is known only after all tasks are scored.
+        which is known only after all tasks are scored, or where rows are gathered.
         """
 
     def __init__(
@@ -948,6 +988,62 @@ class ScoreResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScoreResult: _TypeAlias = ScoreResult  # noqa: Y015
+
+@_typing.final
+class GatherResult(_message.Message):
+    """Result of settling one match task's texts among themselves; empty where the
+    match task is quarantined.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def images(self) -> Global___ObjectRef:
+        """What is left of each image, by partition, and the task's critical t."""
+
+    @_builtins.property
+    def summary(self) -> Global___ObjectRef:
+        """What the cut keeps of the task as its own texts have it."""
+
+    def __init__(
+        self,
+        *,
+        images: Global___ObjectRef | None = ...,
+        summary: Global___ObjectRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GatherResult: _TypeAlias = GatherResult  # noqa: Y015
+
+@_typing.final
+class SettleResult(_message.Message):
+    """Result of settling the images of one partition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def changes(self) -> Global___ObjectRef:
+        """What changes, by match task."""
+
+    def __init__(
+        self,
+        *,
+        changes: Global___ObjectRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettleResult: _TypeAlias = SettleResult  # noqa: Y015
 
 @_typing.final
 class PlanResult(_message.Message):
@@ -1088,6 +1184,8 @@ class TaskResult(_message.Message):
     TRAIN_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
     DEDUP_FIELD_NUMBER: _builtins.int
+    GATHER_FIELD_NUMBER: _builtins.int
+    SETTLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def match(self) -> Global___MatchResult: ...
     @_builtins.property
@@ -1106,6 +1204,10 @@ class TaskResult(_message.Message):
     def keys(self) -> Global___KeysResult: ...
     @_builtins.property
     def dedup(self) -> Global___DedupResult: ...
+    @_builtins.property
+    def gather(self) -> Global___GatherResult: ...
+    @_builtins.property
+    def settle(self) -> Global___SettleResult: ...
     def __init__(
         self,
         *,
@@ -1118,12 +1220,14 @@ class TaskResult(_message.Message):
         train: Global___TrainResult | None = ...,
         keys: Global___KeysResult | None = ...,
         dedup: Global___DedupResult | None = ...,
+        gather: Global___GatherResult | None = ...,
+        settle: Global___SettleResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dedup", b"dedup", "freeze", b"freeze", "keys", b"keys", "match", b"match", "plan", b"plan", "publish", b"publish", "result", b"result", "score", b"score", "train", b"train", "write", b"write"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dedup", b"dedup", "freeze", b"freeze", "gather", b"gather", "keys", b"keys", "match", b"match", "plan", b"plan", "publish", b"publish", "result", b"result", "score", b"score", "settle", b"settle", "train", b"train", "write", b"write"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dedup", b"dedup", "freeze", b"freeze", "keys", b"keys", "match", b"match", "plan", b"plan", "publish", b"publish", "result", b"result", "score", b"score", "train", b"train", "write", b"write"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dedup", b"dedup", "freeze", b"freeze", "gather", b"gather", "keys", b"keys", "match", b"match", "plan", b"plan", "publish", b"publish", "result", b"result", "score", b"score", "settle", b"settle", "train", b"train", "write", b"write"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["match", "freeze", "score", "plan", "write", "publish", "train", "keys", "dedup"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["match", "freeze", "score", "plan", "write", "publish", "train", "keys", "dedup", "gather", "settle"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
