@@ -84,9 +84,8 @@ class TaskImages:
     @cached_property
     def head_of(self) -> npt.NDArray[np.int64]:
         """The head of each text's image, shape (m,), in the order of the matched texts."""
-        of = np.empty(len(self.order), np.int64)
-        of[np.argsort(self.order)] = np.repeat(self.heads, self.images.lengths)
-        return of
+        heads: npt.NDArray[np.int64] = np.repeat(self.heads, self.images.lengths)
+        return heads[np.argsort(self.order)]
 
 
 def gather(own: Scored, image_ids: ImageIds, request: EmissionRequest) -> TaskImages:
