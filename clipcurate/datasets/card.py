@@ -61,6 +61,7 @@ def dataset_card(
         if projected
         else ""
     )
+    group = f", grouped by {plan.request.group}" if plan.request.group else ""
     subset = f" A subset of the dataset with hash {parent}." if parent else ""
     return _CARD.format(
         kind=plan.request.kind.capitalize(),
@@ -68,7 +69,7 @@ def dataset_card(
         pairs=sum(file.rows for file in pairs),
         read=plan.totals.pairs,
         totals=totals,
-        cut=f"Cut: {cuts}, seed {plan.request.seed}, semantics {plan.request.semantics}."
+        cut=f"Cut: {cuts}, seed {plan.request.seed}, semantics {plan.request.semantics}{group}."
         + announced
         + subset
         if cuts

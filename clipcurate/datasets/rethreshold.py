@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -206,6 +206,7 @@ class _Thinning:
         expected, variance: of the subset's size over seeds, given the dataset: what is kept at the
             dataset's own t stays with probability q(t) / q(own t).
         repeats: pairs kept on the cut of an exact size that have the uid of the last one.
+        later: per part, what may stay of records whose texts lie in several rows.
     """
 
     url: str
@@ -216,6 +217,7 @@ class _Thinning:
     expected: float = 0.0
     variance: float = 0.0
     repeats: int = 0
+    later: list[tuple[npt.NDArray[np.float64], ...]] = field(default_factory=list)
 
     def parts(self, directory: Path, progress: Progress) -> Iterator[list[FileRecord]]:
         """Write every part that is not empty, and yield its files."""
@@ -237,6 +239,8 @@ class _Thinning:
                 records += self._images(images[file.part], mask, number, directory)
             yield records
             number += 1
+        if self.later:
+            self._expect_scattered()
 
     def _kept(self, table: pa.Table, part: _Part) -> npt.NDArray[np.bool_]:
         kept = np.zeros(table.num_rows, np.bool_)
@@ -250,16 +254,36 @@ class _Thinning:
             if self.parent.cuts:
                 own = Cut.from_json(self.parent.cuts[name]).t
                 before[rows] = keep_probability(matches, counts, own)
-        self._expect(now, before, Groups.of(part.critical))
+        figures = (now, before, part.critical)
+        if self._scattered:
+            self.later.append(figures)
+        else:
+            self._expect(*figures)
         return kept
 
+    @property
+    def _scattered(self) -> bool:
+        """Whether the texts of a record may lie in any parts."""
+        identity = self.parent.identity
+        return identity["semantics"] == "record" and "group" in identity
+
+    def _expect_scattered(self) -> None:
+        """Do for all parts together what waited, 24 bytes a pair."""
+        now, before, critical = (np.concatenate(one) for one in zip(*self.later, strict=True))
+        order = np.argsort(critical, kind="stable")
+        self._expect(now[order], before[order], critical[order])
+
     def _expect(
-        self, now: npt.NDArray[np.float64], before: npt.NDArray[np.float64], records: Groups
+        self,
+        now: npt.NDArray[np.float64],
+        before: npt.NDArray[np.float64],
+        critical: npt.NDArray[np.float64],
     ) -> None:
         """Add up what may stay: texts, each by its coin, or records, whose texts share critical t.
 
         (The texts that metaclip2 has chosen have a coin each.)
         """
+        records = Groups.of(critical)
         is_record = self.parent.identity["semantics"] == "record"
         laws = (size_law("record" if is_record else "pair", q, records) for q in (now, before))
         stays = np.divide(*(law.mean for law in laws))

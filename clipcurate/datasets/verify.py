@@ -1,6 +1,7 @@
 """Proving a dataset: every file, every kept row, and with the run's folder every drop."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -59,9 +60,11 @@ def verify_dataset(url: str, run_url: str = "", progress: Progress = lambda _: N
     if manifest.of_role("images"):
         blocks.load(url, manifest)
     matcher_for = _matchers(entries, str(manifest.identity["run"]["rule"]))
+    shared = Shared()
     for file in manifest.of_role("pairs"):
         progress(f"deciding the rows of {file.name} again")
-        _check_rows(read_part(url, file), file, manifest, matcher_for, counts)
+        _check_rows(read_part(url, file), file, manifest, matcher_for, counts, shared)
+    check(not len(shared.waiting), "critical t differs: no text of an image has the one they share")
     if run_url:
         check_drops(url, manifest, FrozenRun.open(run_url), matcher_for, progress)
     return manifest
@@ -85,6 +88,7 @@ def _check_rows(
     manifest: Manifest,
     matcher_for: MatcherFor,
     counts: dict[str, npt.NDArray[np.int64]],
+    shared: "Shared",
 ) -> None:
     """Match every row of a part again, toss its coin again, and hold it against the cut."""
     check(content_hash(table) == file.content, f"{file.name}: its rows are not what was written")
@@ -107,7 +111,10 @@ def _check_rows(
         if request.kind == "balanced":
             below = stored[rows] <= Cut.from_json(manifest.cuts[name]).t
             _first_false(below, f"{file.name}: critical t above the cut", rows)
-    same = _agree(request.semantics, own, stored)
+    if request.group and request.semantics == "record":
+        same = shared.add(own, stored)
+    else:
+        same = _agree(request.semantics, own, stored)
     _first_false(same, f"{file.name}: critical t differs", np.arange(len(same)))
 
 
@@ -122,6 +129,30 @@ def _agree(
     expected = Groups.of(stored).least(own) if semantics == "record" else own
     same: npt.NDArray[np.bool_] = expected == stored
     return same
+
+
+@dataclass
+class Shared:
+    """Critical t that the texts of a record share, whose rows lie anywhere in the dataset.
+
+    All matched texts of a record that is kept are there, so each such value is one's own.
+
+    Attributes:
+        waiting: values met so far that no text has had of its own, ascending.
+        attained: the others.
+    """
+
+    waiting: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    attained: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    def add(
+        self, own: npt.NDArray[np.float64], stored: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.bool_]:
+        """Take in the rows of a part; say which may have what they have, shape (n,)."""
+        self.attained = np.union1d(self.attained, stored[own == stored])
+        self.waiting = np.setdiff1d(np.union1d(self.waiting, stored), self.attained)
+        possible: npt.NDArray[np.bool_] = own >= stored
+        return possible
 
 
 def _same_hits(found: Matches, stored: Matches, where: str) -> None:

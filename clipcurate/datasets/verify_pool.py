@@ -46,7 +46,7 @@ def check_drops(
     )
     request, frozen = EmissionRequest.from_identity(manifest.identity), run.counts()
     cuts = {name: Cut.from_json(cut) for name, cut in manifest.cuts.items()}
-    kept_keys = _kept_keys(url, manifest)
+    kept_rows = _kept_rows(url, manifest)
     recounted = {name: np.zeros_like(counts) for name, counts in frozen.items()}
     totals = Totals()
 
@@ -61,9 +61,10 @@ def check_drops(
             kept = kept_mask(request.kind, cuts, scored)
             totals += totals_of(scored, kept)
             keys = halves_to_hex(index.coin_keys[kept]).to_pylist()
-            same = [a == b for a, b in zip(keys, kept_keys, strict=False)]
+            wanted = zip(keys, scored.critical[kept].tolist(), strict=True)
+            same = [a == b for a, b in zip(wanted, kept_rows, strict=False)]
             check(all(same) and len(same) == kept.sum(), f"task {task}: other pairs are kept")
-    check(next(kept_keys, None) is None, "the dataset holds pairs that the pool does not")
+    check(next(kept_rows, None) is None, "the dataset holds pairs that the pool does not")
     check(totals == manifest.totals, f"the pool gives {totals}, the manifest {manifest.totals}")
     for name, counts in run.raw_counts().items():
         check(np.array_equal(counts, recounted[name]), f"language {name}: counts differ")
@@ -104,10 +105,11 @@ def _with_places(cuts: dict[str, Cut], again: ScoredAgain, pieces: Pieces) -> di
     }
 
 
-def _kept_keys(url: str, manifest: Manifest) -> Iterator[str]:
-    """Yield the coin keys of the rows: they stand for uid and text."""
-    for table in manifests.read_pairs(url, manifest, ["uid", "text"]):
-        yield from halves_to_hex(hash_pairs(table["uid"], table["text"])).to_pylist()
+def _kept_rows(url: str, manifest: Manifest) -> Iterator[tuple[str, float]]:
+    """Yield the rows' coin keys, which stand for uid and text, and critical t."""
+    for table in manifests.read_pairs(url, manifest, ["uid", "text", "critical_t"]):
+        keys = halves_to_hex(hash_pairs(table["uid"], table["text"])).to_pylist()
+        yield from zip(keys, table["critical_t"].to_pylist(), strict=True)
 
 
 def _pool_again(

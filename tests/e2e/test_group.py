@@ -69,9 +69,9 @@ def literal(rows: list[Row], semantics: str, t: float) -> list[tuple[str, str]]:
         images[row["url"]].append(row)
     kept = []
     for texts in images.values():
-        if semantics == "metaclip2":
-            texts = [min(texts, key=lambda row: row["draw"])]
-        kept += texts if any(succeeds(row, counts, t) for row in texts) else []
+        chosen = min(texts, key=lambda row: row["draw"])
+        eligible = [chosen] if semantics == "metaclip2" else texts
+        kept += eligible if any(succeeds(row, counts, t) for row in eligible) else []
     return [(r["url"], r["text"]) for r in sorted(kept, key=lambda r: (r["shard"], r["row"]))]
 
 

@@ -18,9 +18,10 @@ from clipcurate.datasets.cuts import resolve_cuts
 from clipcurate.datasets.dedup import By
 from clipcurate.datasets.dedup_files import duplicates_again
 from clipcurate.datasets.emission import EmissionPlan, make_plan
+from clipcurate.datasets.grouping_files import scored_again
 from clipcurate.datasets.manifest import FileRecord, Manifest
 from clipcurate.datasets.match_index import MatchIndex, extras_from_hex, index_batches
-from clipcurate.datasets.outcomes import Scored, score
+from clipcurate.datasets.outcomes import Scored
 from clipcurate.datasets.publishing import publish_dataset, publish_images, publish_pairs
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.run_plan import RunPlan
@@ -55,7 +56,10 @@ class Run:
 
     def scored(self, request: EmissionRequest) -> list[Scored]:
         """Return every task with its critical t."""
-        return [Scored(index, score(index, self.counts, request)) for index in self.indexes]
+        slices = [task.slices for task in self.plan.tasks]
+        pieces = list(zip(slices, self.indexes, strict=True))
+        with scored_again(self.plan, lambda: pieces, request, self.counts, {}) as again:
+            return [again.load(number, index) for number, index in enumerate(self.indexes)]
 
     def plan_for(self, request: EmissionRequest) -> EmissionPlan:
         """Fix an emission."""

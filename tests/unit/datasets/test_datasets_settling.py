@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ REQUESTS = [
 def index_of(texts: list[Text]) -> MatchIndex:
     """Return texts as a pool; a new row begins where the image changes, or by its step."""
     rows, places = [0], [0]
-    for before, text in zip(texts, texts[1:], strict=False):
+    for before, text in pairwise(texts):
         new = before[0] != text[0] or text[1]
         rows.append(rows[-1] + bool(new))
         places.append(0 if new else places[-1] + 1)
@@ -86,10 +87,11 @@ def literal(texts: list[Text], index: MatchIndex, own: Any, semantics: str) -> l
             images[image or ("row", index.row[place])].append(place)
     critical = [math.inf] * len(texts)
     for members in images.values():
-        if semantics == "metaclip2":
-            members = [min(members, key=lambda place: draws[place])]
-        for place in members:
-            critical[place] = min(own[other] for other in members)
+        winner = min(members, key=lambda place: draws[place])
+        for place in [winner] if semantics == "metaclip2" else members:
+            critical[place] = (
+                own[winner] if semantics == "metaclip2" else min(own[m] for m in members)
+            )
     return critical
 
 
@@ -109,9 +111,9 @@ def test_any_cut_gives_what_a_dictionary_gives(
     starts = {e for e in edges if 0 < e < len(texts) and rows[e] != rows[e - 1]}
     bounds = [0, *sorted(starts), len(texts)]
     ids = np.array([[0, image] for image, *_ in texts], np.uint64).reshape(-1, 2)
-    parts = [piece(index, a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [piece(index, a, b) for a, b in pairwise(bounds)]
     tasks, left, summaries = [], [], []
-    for (a, b), part in zip(zip(bounds, bounds[1:], strict=False), parts, strict=True):
+    for (a, b), part in zip(pairwise(bounds), parts, strict=True):
         own = Scored(part, score(part, COUNTS, request_))
         task = gather(own, ImageIds(ids[a:b], ids[a:b, 1] > 0), request_)
         entries, summary = sum_up(task, request_, COUNTS, cuts)
