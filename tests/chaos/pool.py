@@ -3,7 +3,7 @@
 import json
 import random
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from clipcurate.cli.options import run_request
 from clipcurate.cli.submission import Submission, prepare
-from clipcurate.datasets.request import EmissionRequest
+from clipcurate.datasets.request import EmissionRequest, ImageName
 from clipcurate.pools import Columns
 
 T = 30.0
@@ -25,18 +25,19 @@ SHARDS = 4
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to run over the pool: which metadata, and which duplicates are dropped."""
+    """A way to run over the pool: metadata, duplicates that are dropped, rows that are gathered."""
 
     name: str
     entries: dict[str, list[str]]
     dedup: str = ""
+    group: ImageName | None = None
 
     def metadata(self, inputs: Path) -> Path:
         """Return where its metadata lie."""
         return inputs / self.name
 
 
-PLAIN = Variant("plain", {"all": ENTRIES})
+PLAIN = Variant("plain", {"all": ENTRIES}, group="url")
 MIXED = Variant("languages-dedup", {"en": ENTRIES, "de": ENTRIES[:10_000]}, "url")
 VARIANTS = (PLAIN, MIXED)
 
@@ -94,7 +95,7 @@ def _found(text: str) -> set[str]:
 
 
 def submission(inputs: Path, variant: Variant, output: Path, order_seed: int) -> Submission:
-    """Plan the run: one balanced dataset of several parts, and the matched one."""
+    """Plan the run: one balanced dataset of several parts, the matched one, and grouped if asked."""
     metadata = variant.metadata(inputs)
     request = run_request(
         [str(inputs / "pool")],
@@ -110,4 +111,7 @@ def submission(inputs: Path, variant: Variant, output: Path, order_seed: int) ->
         EmissionRequest("balanced", t=T, part_bytes=PART_BYTES),
         EmissionRequest("matched", part_bytes=PART_BYTES),
     ]
+    if variant.group:
+        chosen = replace(wanted[0], semantics="metaclip2", group=variant.group)
+        wanted.append(chosen)
     return prepare(request, wanted)

@@ -15,6 +15,7 @@ from services.counter.stages import (
     reading_stages,
     run_state,
     stability,
+    stage_before,
 )
 
 RUN = pb.RunSpec(num_tasks=3)
@@ -83,6 +84,21 @@ def test_a_run_that_drops_duplicates() -> None:
     keys = [StageKey(stage) for stage in (pb.STAGE_TRAIN, *pb.Stage.values()[1:])]
     names = [pb.Stage.Name(key.stage)[6:] for key in sorted(keys, key=lambda key: key.place)]
     assert names[:4] == ["KEYS", "DEDUP", "MATCH", "FREEZE"]
+
+
+def test_an_emission_that_gathers_rows() -> None:
+    grouped = pb.EmissionSpec(kind=pb.EMISSION_KIND_MATCHED, group=pb.GROUP_URL)
+    waves = walk({"A": grouped, "B": PLAIN}, {"A": 2, "B": 1}, pb.RunSpec(num_tasks=7))
+    assert waves[2:6] == [
+        ["scoreA:7", "scoreB:7"],
+        ["gatherA:7", "planB:1"],
+        ["settleA:2", "writeB:1"],
+        ["planA:1", "publishB:1"],
+    ]
+    plan, settle = StageKey(pb.STAGE_PLAN, "A"), StageKey(pb.STAGE_SETTLE, "A")
+    assert stage_before(plan, RUN, grouped) == settle
+    assert stage_before(plan, RUN, PLAIN) == StageKey(pb.STAGE_SCORE, "A")
+    assert StageKey(pb.STAGE_SCORE, "A").place < settle.place < plan.place
 
 
 def test_the_first_stage_that_reads_may_quarantine() -> None:

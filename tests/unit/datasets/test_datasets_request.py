@@ -5,7 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clipcurate.datasets.request import EmissionRequest
+from clipcurate.datasets.request import (
+    EmissionRequest,
+    require_groupable,
+    require_no_whole,
+)
 from clipcurate.errors import InvalidInputError
 from clipcurate.hashing import hash_json
 
@@ -104,3 +108,27 @@ def test_a_tail_rule_needs_a_tail_share() -> None:
     replace(literal, t=None, tail_share=0.1).for_languages(["all"])
     with pytest.raises(InvalidInputError, match="literal goes with a tail share, or with metadata"):
         literal.for_languages(["all"])
+
+
+def test_groups_that_cannot_be_meant() -> None:
+    grouped = EmissionRequest("balanced", t=1.0, semantics="record", group="url")
+    wrongs: list[dict[str, Any]] = [{"semantics": "pair"}, {"group": "rows"}]
+    for wrong in [*wrongs, {"kind": "raw", "t": None}]:
+        with pytest.raises(InvalidInputError, match=r"group|raw"):
+            replace(grouped, **wrong)
+    require_groupable([grouped, EmissionRequest("raw")], "uid")
+    with pytest.raises(InvalidInputError, match="changes nothing where duplicates"):
+        require_groupable([grouped], "url")
+    sized = EmissionRequest("balanced", size=9, semantics="metaclip2", group="image")
+    with pytest.raises(InvalidInputError, match="rethreshold --size"):
+        require_groupable([sized])
+    with pytest.raises(InvalidInputError, match="--group"):
+        require_no_whole([grouped], dedup=False)
+
+
+def test_a_group_is_part_of_the_identity_where_it_is_set() -> None:
+    plain = EmissionRequest("matched", semantics="record")
+    grouped = replace(plain, group="image")
+    assert "group" not in plain.identity({}, "s")
+    assert grouped.identity({}, "s") == plain.identity({}, "s") | {"group": "image"}
+    assert EmissionRequest.from_identity(grouped.identity({}, "s")) == grouped

@@ -18,6 +18,8 @@ REQUESTS = [
     EmissionRequest("balanced", tail_share=0.06),
     EmissionRequest("balanced", tail_share=0.06, tail_rule="literal"),
     *[EmissionRequest("balanced", t=3.0, semantics=name) for name in get_args(Semantics)],
+    EmissionRequest("balanced", t=3.0, semantics="record", group="url"),
+    EmissionRequest("matched", semantics="metaclip2", group="image"),
 ]
 
 
