@@ -95,7 +95,7 @@ def _found(text: str) -> set[str]:
 
 
 def submission(inputs: Path, variant: Variant, output: Path, order_seed: int) -> Submission:
-    """Plan the run: one balanced dataset of several parts, the matched one, and grouped if asked."""
+    """Plan the run: balanced datasets of several parts (one of them grouped), and matched."""
     metadata = variant.metadata(inputs)
     request = run_request(
         [str(inputs / "pool")],
