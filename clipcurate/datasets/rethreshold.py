@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipcurate import storage
-from clipcurate.balancing import Cut, Groups, TailRule, keep_probability, size_law
+from clipcurate.balancing import Cut, TailRule, keep_probability
 from clipcurate.balancing.cut import RANK, Ranks
 from clipcurate.datasets.cuts import resolve_cuts
 from clipcurate.datasets.emission import EmissionSummary
@@ -31,6 +31,7 @@ from clipcurate.datasets.publishing import (
 )
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.snapshot import Counts
+from clipcurate.datasets.subset_law import SubsetLaw
 from clipcurate.datasets.verify_figures import check_figures, check_file
 from clipcurate.errors import ConflictError, InvalidInputError
 from clipcurate.hashing import hash_json, hex_to_halves
@@ -101,8 +102,8 @@ def rethreshold(
         request=request,
         cuts={name: cut.counted(thinned.repeats) for name, cut in cuts.items()},
         totals=_totals(parent.totals, sum(f.rows for f in files if f.role == "pairs")),
-        expected=thinned.expected,
-        deviation=float(np.sqrt(thinned.variance)),
+        expected=thinned.law.expected,
+        deviation=float(np.sqrt(thinned.law.variance)),
         unknown_rows=parent.unknown_rows,
     )
     provenance = {**made_here(), "subset_of": url, "run": parent.provenance.get("run", "")}
@@ -203,10 +204,8 @@ class _Thinning:
     """Writes a dataset's parts without what lies above the cuts, and adds up how many may stay.
 
     Attributes:
-        expected, variance: of the subset's size over seeds, given the dataset: what is kept at the
-            dataset's own t stays with probability q(t) / q(own t).
         repeats: pairs kept on the cut of an exact size that have the uid of the last one.
-        later: per part, what may stay of records whose texts lie in several rows.
+        law: of the subset's size.
     """
 
     url: str
@@ -214,10 +213,12 @@ class _Thinning:
     folder: str
     counts: Counts
     cuts: Cuts
-    expected: float = 0.0
-    variance: float = 0.0
     repeats: int = 0
-    later: list[tuple[npt.NDArray[np.float64], ...]] = field(default_factory=list)
+    law: SubsetLaw = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with nothing kept."""
+        self.law = SubsetLaw.of(self.parent.identity)
 
     def parts(self, directory: Path, progress: Progress) -> Iterator[list[FileRecord]]:
         """Write every part that is not empty, and yield its files."""
@@ -239,8 +240,7 @@ class _Thinning:
                 records += self._images(images[file.part], mask, number, directory)
             yield records
             number += 1
-        if self.later:
-            self._expect_scattered()
+        self.law.finish()
 
     def _kept(self, table: pa.Table, part: _Part) -> npt.NDArray[np.bool_]:
         kept = np.zeros(table.num_rows, np.bool_)
@@ -254,42 +254,8 @@ class _Thinning:
             if self.parent.cuts:
                 own = Cut.from_json(self.parent.cuts[name]).t
                 before[rows] = keep_probability(matches, counts, own)
-        figures = (now, before, part.critical)
-        if self._scattered:
-            self.later.append(figures)
-        else:
-            self._expect(*figures)
+        self.law.add(now, before, part.critical)
         return kept
-
-    @property
-    def _scattered(self) -> bool:
-        """Whether the texts of a record may lie in any parts."""
-        identity = self.parent.identity
-        return identity["semantics"] == "record" and "group" in identity
-
-    def _expect_scattered(self) -> None:
-        """Do for all parts together what waited, 24 bytes a pair."""
-        now, before, critical = (np.concatenate(one) for one in zip(*self.later, strict=True))
-        order = np.argsort(critical, kind="stable")
-        self._expect(now[order], before[order], critical[order])
-
-    def _expect(
-        self,
-        now: npt.NDArray[np.float64],
-        before: npt.NDArray[np.float64],
-        critical: npt.NDArray[np.float64],
-    ) -> None:
-        """Add up what may stay: texts, each by its coin, or records, whose texts share critical t.
-
-        (The texts that metaclip2 has chosen have a coin each.)
-        """
-        records = Groups.of(critical)
-        is_record = self.parent.identity["semantics"] == "record"
-        laws = (size_law("record" if is_record else "pair", q, records) for q in (now, before))
-        stays = np.divide(*(law.mean for law in laws))
-        texts = records.lengths if is_record else np.ones(1)
-        self.expected += float((texts * stays).sum())
-        self.variance += float((texts**2 * stays * (1 - stays)).sum())
 
     def _images(
         self, file: FileRecord, kept: npt.NDArray[np.bool_], part: int, directory: Path
