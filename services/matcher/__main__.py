@@ -4,6 +4,7 @@ import sys
 
 from clipcurate.errors import ClipcurateError
 from clipcurate.matching import warm_up
+from clipcurate.memory import keep_freed_memory
 from clipcurate.metadata import load
 from clipcurate.rpc.clients import CounterClient, LedgerClient
 from clipcurate.rpc.server import Server
@@ -20,6 +21,7 @@ SERVICES = ["clipcurate.v1.Matcher"]
 
 def main() -> None:
     """Serve clients, and work for the counter if one is named, until a signal."""
+    keep_freed_memory()
     settings = MatcherSettings()
     library = Library(TableStore(settings.tables_folder), settings.cache_bytes)
     with Server(settings, SERVICES) as server:

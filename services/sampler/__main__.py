@@ -3,6 +3,7 @@
 import sys
 
 from clipcurate.errors import ClipcurateError
+from clipcurate.memory import keep_freed_memory
 from clipcurate.rpc.clients import CounterClient, LedgerClient
 from clipcurate.rpc.server import Server
 from clipcurate.rpc.v1 import sampler_pb2_grpc
@@ -16,6 +17,7 @@ SERVICES = ["clipcurate.v1.Sampler"]
 
 def main() -> None:
     """Serve clients and work for the counter until a signal."""
+    keep_freed_memory()
     settings = SamplerSettings()
     with (
         LedgerClient(settings.counter, settings) as ledger,
