@@ -4,7 +4,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,21 +42,29 @@ CORE_SCHEMA = pa.schema(
     ]
 )
 HITS_SCHEMA = pa.schema([("entry_ids", pa.large_list(pa.uint32())), ("critical_t", pa.float64())])
+SAMPLE = "sample"
+"""The column that says which sample of the part's tar holds a pair's image."""
+IMAGE_SCHEMA = pa.schema([(SAMPLE, pa.int64())])
 
 
-def dataset_schema(extras: pa.Schema) -> pa.Schema:
-    """Return the columns of a dataset's parquet parts: ours around the pool's own."""
-    sources = _sources(extras)
+def dataset_schema(extras: pa.Schema, images: bool) -> pa.Schema:
+    """Return the columns of a dataset's parquet parts: ours around the pool's own.
+
+    Args:
+        extras: the pool's own.
+        images: whether the pool has any.
+    """
+    sources = _sources(extras, images)
     renamed = [extras.field(name).with_name(new) for new, name in sources.items()]
-    return pa.schema([*CORE_SCHEMA, *renamed, *HITS_SCHEMA])
+    return pa.schema([*CORE_SCHEMA, *renamed, *HITS_SCHEMA, *(IMAGE_SCHEMA if images else ())])
 
 
-def _sources(extras: pa.Schema) -> dict[str, str]:
+def _sources(extras: pa.Schema, images: bool) -> dict[str, str]:
     """Map each column of the dataset that is the pool's own to its name in the pool.
 
     A pool may be one of our datasets, even twice over: then names get one more `pool_`.
     """
-    ours = {*CORE_SCHEMA.names, *HITS_SCHEMA.names}
+    ours = {*CORE_SCHEMA.names, *HITS_SCHEMA.names, *(IMAGE_SCHEMA.names if images else ())}
     sources: dict[str, str] = {}
     for name in extras.names:
         new = name
@@ -64,6 +72,25 @@ def _sources(extras: pa.Schema) -> dict[str, str]:
             new = f"pool_{new}"
         sources[new] = name
     return sources
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a dataset: those of its pool, and whether that has images."""
+
+    extras: pa.Schema
+    images: bool
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The pool's own columns: name in the pool by name in the dataset."""
+        return _sources(self.extras, self.images)
+
+    @property
+    def unnumbered(self) -> pa.Schema:
+        """All columns but `sample`, which depends on the pairs before."""
+        schema = dataset_schema(self.extras, self.images)
+        return schema.remove(len(schema) - 1) if self.images else schema
 
 
 @dataclass(frozen=True)
@@ -91,17 +118,39 @@ def kept_batches(
     Raises:
         InputChangedError: the pool does not hold what was matched.
     """
-    extras = extras_from_hex(emission.extras)
+    columns = _Columns(extras_from_hex(emission.extras), plan.has_images)
+    numbering = _Numbering()
     for task, first, last in emission.tasks_of(part):
         scored = load(task)
         kept = kept_mask(emission.request.kind, emission.cuts, scored)
         record = np.cumsum(first_kept(scored.index, kept)) - 1
         wanted = kept & (record >= first) & (record < last)
-        yield from _task_batches(plan, task, scored, wanted, extras)
+        batches = _task_batches(plan, task, scored, wanted, columns)
+        yield from map(numbering.applied, batches) if plan.has_images else batches
+
+
+class _Numbering:
+    """Numbers the images of a part from 0, in the order in which its tar holds them."""
+
+    def __init__(self) -> None:
+        self._last, self._number = ("", -1), -1
+
+    def applied(self, batch: KeptBatch) -> KeptBatch:
+        """Return the part's next batch with the column `sample`; null where there is no image."""
+        return replace(batch, pairs=batch.pairs.append_column(SAMPLE, self._column(batch)))
+
+    def _column(self, batch: KeptBatch) -> pa.Array:
+        rows = batch.rows
+        if batch.images is None:
+            return pa.nulls(len(rows), pa.int64())
+        new = np.r_[(batch.shard, int(rows[0])) != self._last, rows[1:] != rows[:-1]]
+        numbers = self._number + np.cumsum(new)
+        self._last, self._number = (batch.shard, int(rows[-1])), int(numbers[-1])
+        return pa.array(numbers)
 
 
 def _task_batches(
-    plan: RunPlan, task: int, scored: Scored, wanted: npt.NDArray[np.bool_], extras: pa.Schema
+    plan: RunPlan, task: int, scored: Scored, wanted: npt.NDArray[np.bool_], columns: _Columns
 ) -> Iterator[KeptBatch]:
     index, position = scored.index, 0
     for part in plan.tasks[task].slices:
@@ -120,7 +169,7 @@ def _task_batches(
                 )
             chosen = np.flatnonzero(wanted[rows])
             if len(chosen):
-                yield _batch(pairs, chosen, scored, position, shard.name, extras)
+                yield _batch(pairs, chosen, scored, position, shard.name, columns)
             position = rows.stop
             if not wanted[position:end].any():
                 break
@@ -140,7 +189,7 @@ def _batch(
     scored: Scored,
     start: int,
     shard: str,
-    extras: pa.Schema,
+    columns: _Columns,
 ) -> KeptBatch:
     """Return the chosen rows of a pool table whose first pair is number `start` of the task."""
     index, positions = scored.index, start + chosen
@@ -150,17 +199,17 @@ def _batch(
         "entry_ids": to_lists(index.matches.take(positions)),
         "critical_t": pa.array(scored.critical[positions]),
     }
-    schema, sources = dataset_schema(extras), _sources(extras)
+    schema, sources = columns.unnumbered, columns.sources
     theirs = {name: sources.get(name, name) for name in schema.names if name not in ours}
     images = [name for name in IMAGE_COLUMNS if name in pairs.column_names]
     wanted = {*theirs.values(), *images}
     taken = pairs.select([n for n in pairs.column_names if n in wanted]).take(pa.array(chosen))
-    columns = [
+    values = [
         ours[field.name] if field.name in ours else _column(taken, theirs[field.name], field.type)
         for field in schema
     ]
     has_images = taken.select(images) if images else None
-    return KeptBatch(pa.table(columns, schema=schema), has_images, shard, index.row[positions])
+    return KeptBatch(pa.table(values, schema=schema), has_images, shard, index.row[positions])
 
 
 def _column(pairs: pa.Table, name: str, kind: pa.DataType) -> Any:

@@ -18,11 +18,12 @@ from clipcurate.balancing import Cut, TailRule, keep_probability
 from clipcurate.balancing.cut import RANK, Ranks
 from clipcurate.datasets.cuts import resolve_cuts
 from clipcurate.datasets.emission import EmissionSummary
+from clipcurate.datasets.image_pairs import renumbered
 from clipcurate.datasets.images import IMAGE_SUFFIXES, tar_samples
 from clipcurate.datasets.manifest import NAME, FileRecord, Manifest, load, read_part
 from clipcurate.datasets.match_index import from_lists
 from clipcurate.datasets.outcomes import Totals
-from clipcurate.datasets.parts import Sample
+from clipcurate.datasets.parts import SAMPLE, Sample
 from clipcurate.datasets.publishing import (
     made_here,
     publish_dataset,
@@ -234,10 +235,13 @@ class _Thinning:
             if not kept.num_rows:
                 continue
             schema = _written_schema(self.url, file)
+            if file.part in images:
+                kept = renumbered(kept)
             tables = [kept.cast(schema)]
             records = [publish_pairs(tables, schema, number, directory, self.folder)]
             if file.part in images:
-                records += self._images(images[file.part], mask, number, directory)
+                has_image = table[SAMPLE].is_valid().to_numpy()
+                records += self._images(images[file.part], mask[has_image], number, directory)
             yield records
             number += 1
         self.law.finish()

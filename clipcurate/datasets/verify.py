@@ -12,6 +12,7 @@ from clipcurate.balancing import Cut, Groups, Semantics, critical_t
 from clipcurate.datasets import blocks
 from clipcurate.datasets import manifest as manifests
 from clipcurate.datasets.content import content_hash
+from clipcurate.datasets.image_pairs import image_pairs
 from clipcurate.datasets.manifest import FileRecord, Manifest, read_part
 from clipcurate.datasets.match_index import from_lists
 from clipcurate.datasets.request import EmissionRequest
@@ -59,6 +60,8 @@ def verify_dataset(url: str, run_url: str = "", progress: Progress = lambda _: N
     counts, entries = check_figures(url, manifest)
     if manifest.of_role("images"):
         blocks.load(url, manifest)
+        for _ in image_pairs(url, manifest, []):
+            pass
     matcher_for = _matchers(entries, str(manifest.identity["run"]["rule"]))
     shared = Shared()
     for file in manifest.of_role("pairs"):

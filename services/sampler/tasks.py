@@ -189,7 +189,7 @@ class SamplerTasks:
 
         dataset = assignment.emission.plan.dataset_url
         with storage.staged(dataset, assignment.lease.token) as directory:
-            schema = parts.dataset_schema(extras_from_hex(plan.extras))
+            schema = parts.dataset_schema(extras_from_hex(plan.extras), files.plan.has_images)
             records = [publish_pairs(pairs(), schema, part, directory, dataset)]
             if with_images:
                 images = parts.image_samples(with_images)

@@ -30,7 +30,15 @@ T = 4.0
 
 
 def rows(url: str) -> list[dict[str, Any]]:
-    return [row for table in read_pairs(url, load(url)) for row in table.to_pylist()]
+    """All rows, but for where their images lie: parts of another dataset begin elsewhere."""
+    tables = read_pairs(url, load(url))
+    return [
+        row
+        for table in tables
+        for row in table.select(
+            [name for name in table.column_names if name != "sample"]
+        ).to_pylist()
+    ]
 
 
 def samples(url: str) -> list[tuple[bytes, ...]]:
