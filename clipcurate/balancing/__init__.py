@@ -1,7 +1,7 @@
 """Which pairs stay: keep probabilities, coins, critical t, and t <-> size <-> tail share."""
 
 from clipcurate.balancing.coins import choice_draws, coins
-from clipcurate.balancing.critical import critical_t, keep_probability
+from clipcurate.balancing.critical import critical_t, keep_probability, miss_probability
 from clipcurate.balancing.cut import Cut, exact_size_cut
 from clipcurate.balancing.semantics import SEMANTICS, Groups, Semantics, size_law
 from clipcurate.balancing.tail import (
@@ -25,6 +25,7 @@ __all__ = [
     "critical_t",
     "exact_size_cut",
     "keep_probability",
+    "miss_probability",
     "size_law",
     "tail_share_of",
     "threshold_for",

@@ -56,9 +56,19 @@ def keep_probability(
     matches: Matches, counts: npt.NDArray[np.int64], t: float
 ) -> npt.NDArray[np.float64]:
     """Return q(t) = 1 - Π (1 - min(1, t / c_e)) of each pair; 0 for a pair without hits."""
+    return 1.0 - miss_probability(matches, counts, t)
+
+
+def miss_probability(
+    matches: Matches, counts: npt.NDArray[np.int64], t: float
+) -> npt.NDArray[np.float64]:
+    """Return miss(t) = Π (1 - min(1, t / c_e)) of each pair; 1 for a pair without hits.
+
+    A pair with the coin u is kept at t iff this is < 1 - u: the same decision as critical t <= t.
+    """
     out = np.empty(len(matches), np.float64)
     _require_counts(matches, counts)
-    _keep_probability(matches.row_offsets, matches.entry_ids, counts, t, _room(matches), out)
+    _misses(matches.row_offsets, matches.entry_ids, counts, t, _room(matches), out)
     return out
 
 
@@ -164,6 +174,6 @@ def _critical(offsets, entry_ids, all_counts, u, room, out):  # type: ignore[no-
 
 
 @njit(nogil=True, cache=True)
-def _keep_probability(offsets, entry_ids, counts, t, room, out):  # type: ignore[no-untyped-def] # pragma: no cover
+def _misses(offsets, entry_ids, counts, t, room, out):  # type: ignore[no-untyped-def] # pragma: no cover
     for row in range(out.size):
-        out[row] = 1.0 - _miss(_counts_of(row, offsets, entry_ids, counts, room), t)
+        out[row] = _miss(_counts_of(row, offsets, entry_ids, counts, room), t)

@@ -19,10 +19,18 @@ def train(
         list[str] | None, typer.Option("--set", help="name=value instead of the preset's.")
     ] = None,
     eval_url: opt.EvalUrl = "",
+    online: Annotated[
+        bool, typer.Option("--online", help="Each epoch draws its own coins; a matched dataset.")
+    ] = False,
+    t_schedule: Annotated[
+        str, typer.Option("--t-schedule", help="t, or t by step: 0:20000,1000:50000.")
+    ] = "",
     nproc: Annotated[int, typer.Option("--nproc", min=1, help="Processes; one per GPU.")] = 1,
 ) -> None:
     """Train CLIP from scratch, or go on from the newest checkpoint; prints the folder."""
     overrides = opt.settings_of("--set", settings)
+    overrides |= {"online": "true"} if online else {}
+    overrides |= {"t_schedule": t_schedule} if t_schedule else {}
     evaluation = opt.absolute(eval_url) if eval_url else ""
     job = TrainJob(opt.absolute(dataset), preset, opt.absolute(output), overrides, evaluation)
     training = LocalLauncher(nproc).start(job)

@@ -58,8 +58,9 @@ class TarMember:
 class ImageIndex:
     """The samples of a dataset in manifest order, in blocks of one request each.
 
-    `counts` are the samples of each block, int64 of shape (blocks,). Safe to read from several
-    threads: no file stays open.
+    `counts` are the samples of each block, int64 of shape (blocks,); `first_images` are the numbers
+    of the blocks' first samples among all, and the number of all, shape (blocks + 1,). Safe to read
+    from several threads: no file stays open.
     """
 
     def __init__(self, url: str, manifest: Manifest, table: blocks.Table) -> None:
@@ -68,7 +69,7 @@ class ImageIndex:
         self.counts: npt.NDArray[np.int64] = table["samples"].astype(np.int64)
         self._tars = [storage.join(url, file.name) for file in manifest.of_role("images")]
         self._table = table
-        self._first = np.cumsum([0, *self.counts], dtype=np.int64)
+        self.first_images = np.cumsum([0, *self.counts], dtype=np.int64)
 
     @classmethod
     def open(cls, url: str) -> "ImageIndex":
@@ -84,7 +85,7 @@ class ImageIndex:
         return cls(url, manifest, blocks.load(url, manifest))
 
     def __len__(self) -> int:
-        return int(self._first[-1])
+        return int(self.first_images[-1])
 
     @property
     def largest_block(self) -> int:
@@ -93,7 +94,7 @@ class ImageIndex:
 
     def number(self, block: int, index: int) -> int:
         """Return the number of sample `index` of `block` among all samples of the dataset."""
-        return int(self._first[block]) + index
+        return int(self.first_images[block]) + index
 
     def fetch(self, block: int) -> tuple[bytes, npt.NDArray[np.int64]]:
         """Return the bytes of a block, and where its samples begin and the last one ends.
@@ -116,10 +117,10 @@ class ImageIndex:
         Raises:
             DatasetError: a sample is malformed.
         """
-        of = np.searchsorted(self._first, numbers, side="right") - 1
+        of = np.searchsorted(self.first_images, numbers, side="right") - 1
         for block in np.unique(of).tolist():
             content, offsets = self.fetch(block)
-            for index in (numbers[of == block] - self._first[block]).tolist():
+            for index in (numbers[of == block] - self.first_images[block]).tolist():
                 sample = content[offsets[index] : offsets[index + 1]]
                 yield parse_sample(sample, self.where(block))
 

@@ -42,6 +42,16 @@ def counts_name(language: str) -> str:
     return f"counts-{language}.npy"
 
 
+def read_counts(dataset_url: str, manifest: Manifest) -> Counts:
+    """Return the counts that a dataset was balanced by, per metadata language."""
+    counts: dict[str, npt.NDArray[np.int64]] = {}
+    for language in manifest.identity["run"]["metadata"]:
+        (file,) = (f for f in manifest.of_role("counts") if f.name == counts_name(language))
+        content = storage.read_object(storage.join(dataset_url, file.name), file.hash)
+        counts[language] = np.load(io.BytesIO(content))
+    return counts
+
+
 def publish_pairs(
     tables: Iterable[pa.Table], schema: pa.Schema, part: int, directory: Path, dataset_url: str
 ) -> FileRecord:

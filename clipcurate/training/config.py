@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipcurate.errors import InvalidInputError
+from clipcurate.training.schedule import stages
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class DataConfig:
     [crop_scale_min, 1], aspect ratio in [1 / crop_ratio_max, crop_ratio_max]. The dataset is read
     in `lanes` side by side, each of which shuffles `window_blocks` blocks at a time; the number of
     ranks must divide `lanes`, and that the batch.
+
+    `t_schedule` thins the dataset while it is read: t by step, as `schedule.stages` reads it; ""
+    leaves it as it is. With `online` every epoch draws its own coins for that, which takes a
+    matched dataset; without it, an epoch shows what has critical t <= t.
     """
 
     batch_size: int = 32_768
@@ -42,6 +47,8 @@ class DataConfig:
     seen_pairs: int = 12_800_000_000
     crop_scale_min: float = 0.9
     crop_ratio_max: float = 4 / 3
+    online: bool = False
+    t_schedule: str = ""
 
 
 @dataclass(frozen=True)
@@ -262,6 +269,11 @@ def _check(config: TrainConfig) -> None:
         low, high = BOUNDS.get(path, (1e-12, 2**53))
         if not low <= value <= high:
             raise InvalidInputError(f"setting {path}: {value} is not within [{low:g}, {high:g}]")
+    if not stages(config.data.t_schedule) and config.data.online:
+        raise InvalidInputError(
+            "setting data.online: each epoch is thinned to a t of its own coins; say which t, by "
+            "t_schedule (--t-schedule 20000)"
+        )
     if config.data.batch_size % config.data.lanes:
         raise InvalidInputError(
             f"setting data.batch_size: {config.data.batch_size} is no multiple of the "

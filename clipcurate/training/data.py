@@ -20,6 +20,7 @@ from clipcurate.training.block_cache import BlockCache
 from clipcurate.training.config import TrainConfig
 from clipcurate.training.crops import CROP_ATTEMPTS, cropped
 from clipcurate.training.model import Tokenize
+from clipcurate.training.thinning import require_thinnable
 from clipcurate.training.visits import Chunk, Mix, RankVisits, Visit
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,14 @@ class TrainingData:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        """Prepare the batches.
+
+        Raises:
+            InvalidInputError: a dataset cannot be thinned as the settings want it.
+        """
         self._mix = index if isinstance(index, Mix) else Mix((index,))
+        for one in self._mix.indexes:
+            require_thinnable(one.url, one.manifest, config.data)
         self._config = config
         self._tokenize = tokenize
         self._rank, self._world_size = rank, world_size
@@ -127,13 +135,16 @@ class TrainingData:
     def _show(self, cache: BlockCache, visit: Visit, out: npt.NDArray[np.uint8]) -> _Shown:
         """Fill in the pixels of a visit, or of the next image of the block that can be decoded."""
         index, seed = self._mix.indexes[visit.dataset], order.fold(self._config.seed, visit.dataset)
-        count = int(index.counts[visit.block])
-        for place in range(visit.index, visit.index + count):
-            number = index.number(visit.block, place % count)
-            sample = parse_sample(cache.read(visit.slot, place % count), index.where(visit.block))
+        count = len(visit.chosen.images)
+        for turn in range(visit.index, visit.index + count):
+            place = turn % count
+            image = int(visit.chosen.images[place])
+            number = index.number(visit.block, image)
+            sample = parse_sample(cache.read(visit.slot, image), index.where(visit.block))
             uniforms = order.crop_uniforms(seed, visit.epoch, number, CROP_ATTEMPTS * 4)
             if cropped(sample.image, self._config.data, uniforms.reshape(-1, 4), out):
-                text = sample.texts[order.text_choice(len(sample.texts), seed, visit.epoch, number)]
+                texts = visit.chosen.texts_of(place, sample.texts)
+                text = texts[order.text_choice(len(texts), seed, visit.epoch, number)]
                 digest = _digest(visit.dataset, visit.epoch, number, text)
                 return _Shown(text, digest, place != visit.index)
             self._warn(visit.dataset, number, f"{index.where(visit.block)}: image {sample.key}")

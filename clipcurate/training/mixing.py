@@ -55,13 +55,19 @@ class Mixture:
         if len(self._weights) == 1:
             return np.zeros(last - first, np.int64), np.arange(first, last)
         period = len(self._slots)
-        datasets, positions = [], []
+        datasets, positions = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for number in range(first // period, -(-last // period)):
             drawn = self._slots[shuffled(period, fold(self._seed, MIXTURE, lane, number))]
             part = slice(max(first - number * period, 0), min(last - number * period, period))
             datasets.append(drawn[part])
             positions.append((number * self._weights[drawn] + _ranks(drawn))[part])
         return np.concatenate(datasets), np.concatenate(positions)
+
+    def before(self, lane: int, visit: int) -> I64:
+        """Return how many of the visits before number `visit` of a lane go to each dataset."""
+        whole = visit // len(self._slots)
+        drawn, _ = self.split(lane, whole * len(self._slots), visit)
+        return whole * self._weights + np.bincount(drawn, minlength=len(self._weights))
 
 
 def _ranks(values: I64) -> I64:

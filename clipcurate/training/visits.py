@@ -8,8 +8,10 @@ from clipcurate.datasets.images import ImageIndex
 from clipcurate.errors import InvalidInputError
 from clipcurate.training.block_cache import BlockCache, Slot
 from clipcurate.training.config import TrainConfig
-from clipcurate.training.lanes import Lanes, Window
+from clipcurate.training.lanes import Window
 from clipcurate.training.mixing import Mixture
+from clipcurate.training.orders import Order
+from clipcurate.training.thinning import Chosen
 
 # Steps before a lane's next window begins at which its blocks are asked for: several seconds of
 # training, many times what a request takes.
@@ -25,11 +27,17 @@ class Mix:
 
 
 class Held:
-    """A window whose blocks are pinned until everyone who uses it is done."""
+    """A window whose blocks are pinned until everyone who uses it is done.
 
-    def __init__(self, cache: BlockCache, dataset: int, window: Window) -> None:
+    `chosen` is what its epoch shows of each block.
+    """
+
+    def __init__(
+        self, cache: BlockCache, dataset: int, window: Window, chosen: dict[int, Chosen]
+    ) -> None:
         self.dataset = dataset
         self.window = window
+        self.chosen = chosen
         self.slots: dict[int, Slot] = {}
         self.announced = False
         self._cache = cache
@@ -72,7 +80,10 @@ class Held:
 
 @dataclass(frozen=True)
 class Visit:
-    """One sample of one step: `row` in the rank's batch, `slot` that holds its block."""
+    """One sample of one step: `row` in the rank's batch, `slot` that holds its block.
+
+    It is image number `index` of those that are `chosen` from the block.
+    """
 
     row: int
     dataset: int
@@ -80,6 +91,7 @@ class Visit:
     block: int
     index: int
     slot: Slot
+    chosen: Chosen
 
 
 @dataclass
@@ -117,8 +129,7 @@ class RankVisits:
         self._per_lane = data.batch_size // data.lanes
         self._mixture = Mixture(mix.weights, config.seed)
         self._orders = [
-            Lanes(index.counts, data.lanes, data.window_blocks, config.seed, number)
-            for number, index in enumerate(mix.indexes)
+            Order(index, config, self._mixture, number) for number, index in enumerate(mix.indexes)
         ]
         demand = len(self._lanes) * data.window_blocks * len(mix.indexes)
         self.cache = BlockCache(
@@ -156,8 +167,10 @@ class RankVisits:
             return held
         if held:
             held.done()
-        window = self._orders[dataset].window_at(lane, position)
-        new = self._held[lane, dataset] = Held(self.cache, dataset, window)
+        order = self._orders[dataset]
+        window = order.window_at(lane, position)
+        chosen = {block: order.chosen(window.epoch, block) for block in window.blocks.tolist()}
+        new = self._held[lane, dataset] = Held(self.cache, dataset, window, chosen)
         return new
 
     def _announce(self, lane: int, held: Held, position: int) -> None:
@@ -176,5 +189,6 @@ def _add(chunk: Chunk, held: Held, row: int, position: int) -> None:
         chunk.held.append(held)
     window, at = held.window, position - held.window.first
     block = int(window.block[at])
-    visit = Visit(row, held.dataset, window.epoch, block, int(window.index[at]), held.slots[block])
+    index, slot, chosen = int(window.index[at]), held.slots[block], held.chosen[block]
+    visit = Visit(row, held.dataset, window.epoch, block, index, slot, chosen)
     chunk.visits.append(visit)

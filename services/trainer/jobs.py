@@ -14,6 +14,7 @@ from clipcurate.datasets.images import image_files
 from clipcurate.errors import ConflictError, NotFoundError, UnavailableError
 from clipcurate.training.config import TrainConfig, config_for
 from clipcurate.training.identity import training_id
+from clipcurate.training.thinning import require_thinnable
 from services.trainer.metrics import show
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class Jobs:
         A training that runs, or has finished there, is returned as it is.
 
         Raises:
-            InvalidInputError: unknown preset or setting, or a dataset without images.
+            InvalidInputError: unknown preset or setting, or a dataset without images, or one that
+                cannot be thinned as the settings want it.
             NotFoundError: no dataset there.
             ConflictError: it runs already, in another folder.
             UnavailableError: it is stopping just now.
@@ -85,6 +87,7 @@ class Jobs:
         config = config_for(request.preset, request.overrides)
         manifest = manifests.load(request.dataset_url)
         image_files(request.dataset_url, manifest)
+        require_thinnable(request.dataset_url, manifest, config.data)
         number = training_id(manifest, config, request.eval_url)
         job = Job(number, request, config, storage.join(parent_url, number))
         with self._lock:

@@ -71,3 +71,11 @@ def test_runtime_settings_determine_nothing() -> None:
 def test_config_needs_no_torch() -> None:
     program = "import sys, clipcurate.training.identity; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_online_balancing_needs_a_t() -> None:
+    with pytest.raises(InvalidInputError, match="say which t"):
+        config_for("tiny", {"online": "true"})
+    with pytest.raises(InvalidInputError, match="no STEP:T"):
+        config_for("tiny", {"t_schedule": "many"})
+    assert config_for("tiny", {"online": "1", "t_schedule": "20000"}).data.online

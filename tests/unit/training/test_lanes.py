@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipcurate.training.lanes import Lanes, Window
+from clipcurate.training.lanes import EqualEpochs, Lanes, UnequalEpochs, Window
 from clipcurate.training.order import I64
 
 Counts = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 
 
 def lanes_of(counts: list[int], lanes: int, window: int = 2, seed: int = 0) -> Lanes:
-    return Lanes(np.array(counts, np.int64), lanes, window, seed)
+    return Lanes(EqualEpochs(np.array(counts, np.int64)), lanes, window, seed)
 
 
 def visits(order: Lanes, lane: int, first: int, last: int) -> list[tuple[int, int, int]]:
@@ -44,6 +44,26 @@ def test_the_lanes_show_each_sample_once_per_epoch(
     expected = {(epoch, *sample) for epoch in range(epochs) for sample in samples_of(counts)}
     assert set(seen) == expected
     assert set(seen.values()) == {1}
+
+
+@given(
+    epochs=st.lists(st.lists(st.integers(0, 4), min_size=5, max_size=5), min_size=1, max_size=4),
+    lanes=st.integers(1, 9),
+    first=st.integers(0, 3),
+)
+@settings(max_examples=60)
+def test_epochs_may_show_different_samples(epochs: list[list[int]], lanes: int, first: int) -> None:
+    """As above; every epoch shows at least one sample, and blocks may be left out."""
+    counts = [np.array([*blocks, 1]) for blocks in epochs]
+    order = Lanes(UnequalEpochs(lambda e: counts[(e - first) % len(counts)], first), lanes, 2, 0)
+    last, seen = first + len(counts), Counter[tuple[int, int, int]]()
+    for lane in range(lanes):
+        seen += Counter(visits(order, lane, 0, order.epoch_start(lane, last)))
+    assert seen == Counter(
+        (first + epoch, *sample)
+        for epoch, blocks in enumerate(counts)
+        for sample in samples_of(blocks.tolist())
+    )
 
 
 @given(samples=st.integers(1, 10**11), lanes=st.integers(1, 2048), epoch=st.integers(0, 99))
@@ -137,6 +157,6 @@ def test_first_windows_differ_so_that_lanes_change_at_different_times() -> None:
 def test_seeds_and_datasets_of_a_mixture_order_differently() -> None:
     counts = np.full(500, 10, np.int64)
     keys = [(0, 0), (1, 0), (0, 1)]
-    orders = [Lanes(counts, 1, 500, *key).window_at(0, 0).blocks for key in keys]
+    orders = [Lanes(EqualEpochs(counts), 1, 500, *key).window_at(0, 0).blocks for key in keys]
     for a, b in ((0, 1), (0, 2), (1, 2)):
         assert (orders[a] == orders[b]).mean() < 0.03

@@ -29,6 +29,16 @@ def test_any_cut_of_a_lane_is_a_part_of_the_whole(
     assert np.array_equal(part, (datasets[first:], positions[first:]))
 
 
+@given(
+    weights=st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple), visit=st.integers(0, 60)
+)
+def test_visits_before_are_those_of_the_split(weights: tuple[int, ...], visit: int) -> None:
+    mixture = Mixture(weights, seed=1)
+    datasets, _ = mixture.split(2, 0, visit)
+    expected = [datasets.tolist().count(dataset) for dataset in range(len(weights))]
+    assert mixture.before(2, visit).tolist() == expected
+
+
 def test_proportions_are_exact_in_every_period() -> None:
     datasets, _ = Mixture((5, 2, 1), seed=0).split(3, 0, 8_000)
     counts = np.stack([np.bincount(period, minlength=3) for period in datasets.reshape(-1, 8)])

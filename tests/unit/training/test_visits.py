@@ -18,7 +18,7 @@ from clipcurate.datasets.manifest import FileRecord, Manifest
 from clipcurate.datasets.outcomes import Totals
 from clipcurate.training.config import DataConfig, TrainConfig
 from clipcurate.training.data import TrainingData
-from clipcurate.training.lanes import Lanes
+from clipcurate.training.lanes import EqualEpochs, Lanes
 from clipcurate.training.model import create_tokenizer
 from clipcurate.training.visits import Mix, RankVisits
 from tests.image_datasets import write_image_dataset
@@ -127,7 +127,7 @@ def test_a_step_of_a_hundred_million_samples_is_found_at_once() -> None:
     assert len(index) > 99_900_000
     began = time.process_time()
     lanes, per_lane = 1_024, 32
-    order = Lanes(index.counts, lanes, 4, seed=1)
+    order = Lanes(EqualEpochs(index.counts), lanes, 4, seed=1)
     step = 3 * len(index) // 32_768 + 1_234
     seen = set()
     for lane in range(lanes):
