@@ -19,7 +19,6 @@ from rich.console import Console
 from clipcurate.errors import ClipcurateError, ConflictError
 from clipcurate.report.figure1 import Figure1, draw_figure1
 from demo import evalset, metadata, pipeline, pool, show
-from demo.concepts import CONCEPTS
 from demo.config import FULL, QUICK, DemoConfig
 
 MARKER = "demo.json"
@@ -48,11 +47,11 @@ def run_demo(config: DemoConfig, output: Path, console: Console) -> None:
     """Makes everything in `output`, a demo's folder or one that does not exist yet."""
     started = time.monotonic()
     _prepare_folder(config, output)
-    _step(console, f"1/4 drawing {config.images:,} pictures of {len(CONCEPTS)} concepts")
+    _step(console, f"1/4 drawing {config.images:,} pictures of {config.num_concepts} concepts")
     shards = pool.write_pool(config, output / "pool")
     console.print(f"    {shards} tars in {output / 'pool'}", highlight=False)
     _step(console, "2/4 writing the metadata and a class-balanced held-out set")
-    count = metadata.write_metadata(output / "metadata.json")
+    count = metadata.write_metadata(config.names, output / "metadata.json")
     pictures = evalset.write_eval(config, output / "eval")
     console.print(f"    {count} entries; {pictures:,} held-out pictures", highlight=False)
     _step(console, "3/4 curating the pool three ways and training on each")

@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass
 
+from demo.concepts import CONCEPTS, Concept
+
 
 @dataclass(frozen=True)
 class DemoConfig:
     """Everything that determines what the demo makes and how it trains."""
 
+    num_concepts: int
+    """How many of `CONCEPTS` there are, the first ones."""
     images: int
     """Pairs in the raw pool."""
     shard_images: int
@@ -24,8 +28,19 @@ class DemoConfig:
     learning_rate: float
     """Chosen on the raw emission alone; see README.md."""
 
+    @property
+    def concepts(self) -> tuple[Concept, ...]:
+        """The visual classes."""
+        return CONCEPTS[: self.num_concepts]
+
+    @property
+    def names(self) -> list[str]:
+        """What people would call them."""
+        return [concept.name for concept in self.concepts]
+
 
 FULL = DemoConfig(
+    num_concepts=149,
     images=16_000,
     shard_images=2_000,
     zipf_exponent=1.1,
@@ -38,6 +53,7 @@ FULL = DemoConfig(
 """What `make demo` runs."""
 
 QUICK = DemoConfig(
+    num_concepts=149,
     images=3_000,
     shard_images=500,
     zipf_exponent=1.1,

@@ -34,19 +34,19 @@ TEMPLATES: tuple[str, ...] = (
 
 def class_groups(config: DemoConfig) -> list[str]:
     """The group of each concept, in the order of `CONCEPTS`."""
-    groups = [""] * len(CONCEPTS)
+    groups = [""] * config.num_concepts
     for rank, concept in enumerate(concept_ranks(config)):
-        groups[concept] = GROUPS[rank * len(GROUPS) // len(CONCEPTS)]
+        groups[concept] = GROUPS[rank * len(GROUPS) // config.num_concepts]
     return groups
 
 
 def write_eval(config: DemoConfig, folder: Path) -> int:
     """Writes the held-out set into an empty folder and returns its number of pictures."""
     folder.mkdir(parents=True)
-    _write_lines(folder / "classnames.txt", (concept.name for concept in CONCEPTS))
+    _write_lines(folder / "classnames.txt", (concept.name for concept in config.concepts))
     _write_lines(folder / "zeroshot_classification_templates.txt", TEMPLATES)
     _write_lines(folder / "class_groups.txt", class_groups(config))
-    count = len(CONCEPTS) * config.eval_per_class
+    count = config.num_concepts * config.eval_per_class
     starts = range(0, count, TAR_IMAGES)
     (folder / "test").mkdir()
     _write_lines(folder / "test" / "nshards.txt", [str(len(starts))])
@@ -59,7 +59,7 @@ def write_eval(config: DemoConfig, folder: Path) -> int:
 
 def _members(config: DemoConfig, number: int) -> Iterator[tuple[str, bytes]]:
     """The picture and the class of one sample; classes take turns."""
-    concept = number % len(CONCEPTS)
+    concept = number % config.num_concepts
     look = draw_look(random.Random(f"eval/{config.seed}/{number}"))
     yield f"{number:09d}.cls", str(concept).encode()
     yield f"{number:09d}.jpg", encode(render(CONCEPTS[concept].glyph, look))

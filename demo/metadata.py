@@ -2,10 +2,10 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from demo import captions
-from demo.concepts import CONCEPTS
 from demo.render import GROUNDS, INKS
 
 PHRASES: tuple[str, ...] = (
@@ -73,9 +73,8 @@ woodpecker wrench xylophone yacht zebra zucchini
 """Words that no text of the pool contains: the entries with a count of zero."""
 
 
-def entries() -> list[str]:
-    """The metadata: distinct entries, sorted."""
-    names = [concept.name for concept in CONCEPTS]
+def entries(names: Sequence[str]) -> list[str]:
+    """The metadata for captions of things called `names`: distinct entries, sorted."""
     words = {word for name in names for word in name.split()}
     shapes = (*captions.PLAIN_SHAPES, *captions.COLOUR_SHAPES, *captions.BOILERPLATE)
     words.update(word for shape in shapes for word in _words(shape))
@@ -84,9 +83,9 @@ def entries() -> list[str]:
     return sorted(found)
 
 
-def write_metadata(path: Path) -> int:
+def write_metadata(names: Sequence[str], path: Path) -> int:
     """Writes the entries as a JSON list, as MetaCLIP publishes its own; returns their number."""
-    found = entries()
+    found = entries(names)
     path.write_text(json.dumps(found), encoding="utf-8")
     return len(found)
 

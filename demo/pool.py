@@ -5,7 +5,7 @@ import json
 import math
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,16 +33,16 @@ class Sample(NamedTuple):
 
 def concept_ranks(config: DemoConfig) -> list[int]:
     """Positions in `CONCEPTS`, most frequent first: shuffled, so that no family is all head."""
-    order = list(range(len(CONCEPTS)))
+    order = list(range(config.num_concepts))
     random.Random(f"ranks/{config.seed}").shuffle(order)
     return order
 
 
 def concept_weights(config: DemoConfig) -> list[float]:
-    """Probability of each concept, in the order of `CONCEPTS`; they add up to one."""
-    shares = [1.0 / rank**config.zipf_exponent for rank in range(1, len(CONCEPTS) + 1)]
+    """Probability of each concept, in the order of the concepts; they add up to one."""
+    shares = [1.0 / rank**config.zipf_exponent for rank in range(1, config.num_concepts + 1)]
     total = math.fsum(shares)
-    weights = [0.0] * len(CONCEPTS)
+    weights = [0.0] * config.num_concepts
     for share, concept in zip(shares, concept_ranks(config), strict=True):
         weights[concept] = share / total
     return weights
@@ -51,14 +51,12 @@ def concept_weights(config: DemoConfig) -> list[float]:
 def plan_samples(config: DemoConfig, start: int = 0, stop: int | None = None) -> Iterator[Sample]:
     """The pool's samples `start` to `stop`; each depends on the seed and its own number alone."""
     weights = concept_weights(config)
+    names = config.names
     for number in range(start, config.images if stop is None else stop):
         rng = random.Random(f"pool/{config.seed}/{number}")
-        (concept,) = rng.choices(range(len(CONCEPTS)), weights=weights)
+        (concept,) = rng.choices(range(config.num_concepts), weights=weights)
         look = draw_look(rng)
-        (kind,) = rng.choices(
-            list(captions.KIND_SHARES), weights=list(captions.KIND_SHARES.values())
-        )
-        text = _text(concept, look, kind, weights, rng)
+        kind, text = draw_text(names[concept], look, names, weights, rng)
         yield Sample(f"{number:09d}", concept, look, kind, text)
 
 
@@ -98,15 +96,16 @@ def _members(sample: Sample) -> Iterator[tuple[str, bytes]]:
     yield f"{sample.key}.json", json.dumps(facts).encode()
 
 
-def _text(
-    concept: int, look: Look, kind: TextKind, weights: list[float], rng: random.Random
-) -> str:
-    """A text of the given kind for a picture."""
+def draw_text(
+    name: str, look: Look, names: Sequence[str], weights: Sequence[float], rng: random.Random
+) -> tuple[TextKind, str]:
+    """A text of a random kind for a picture of `name`; other names are drawn by weight."""
+    (kind,) = rng.choices(list(captions.KIND_SHARES), weights=list(captions.KIND_SHARES.values()))
     if kind is TextKind.UNMATCHED:
-        return captions.file_name(rng)
+        return kind, captions.file_name(rng)
     if kind is TextKind.CAPTION:
-        return captions.caption(CONCEPTS[concept].name, look, rng)
+        return kind, captions.caption(name, look, rng)
     if rng.random() < captions.BOILERPLATE_SHARE:
-        return captions.boilerplate(rng)
-    (other,) = rng.choices(range(len(CONCEPTS)), weights=weights)
-    return captions.caption(CONCEPTS[other].name, draw_look(rng), rng)
+        return kind, captions.boilerplate(rng)
+    (other,) = rng.choices(names, weights=weights)
+    return kind, captions.caption(other, draw_look(rng), rng)

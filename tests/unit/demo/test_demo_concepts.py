@@ -6,8 +6,8 @@ from demo.concepts import CONCEPTS
 from demo.render import font_path, glyph_mask
 
 
-def test_there_are_at_least_a_hundred_concepts_with_names_and_glyphs_of_their_own() -> None:
-    assert len(CONCEPTS) >= 120
+def test_there_are_at_least_two_hundred_concepts_with_names_and_glyphs_of_their_own() -> None:
+    assert len(CONCEPTS) >= 200
     assert len({concept.name for concept in CONCEPTS}) == len(CONCEPTS)
     assert len({concept.glyph for concept in CONCEPTS}) == len(CONCEPTS)
 

@@ -3,7 +3,6 @@ import tarfile
 from collections import Counter
 from pathlib import Path
 
-from demo.concepts import CONCEPTS
 from demo.config import FULL, QUICK
 from demo.evalset import GROUPS, class_groups, write_eval
 from demo.pool import concept_weights
@@ -21,9 +20,9 @@ def test_every_class_has_as_many_pictures_and_no_two_are_the_same(tmp_path: Path
     count = write_eval(QUICK, tmp_path / "eval")
     found = members(tmp_path / "eval")
     labels = Counter(int(data) for name, data in found.items() if name.endswith(".cls"))
-    assert labels == dict.fromkeys(range(len(CONCEPTS)), QUICK.eval_per_class)
+    assert labels == dict.fromkeys(range(QUICK.num_concepts), QUICK.eval_per_class)
     pictures = {data for name, data in found.items() if name.endswith(".jpg")}
-    assert len(pictures) == count == len(CONCEPTS) * QUICK.eval_per_class
+    assert len(pictures) == count == QUICK.num_concepts * QUICK.eval_per_class
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -38,7 +37,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_text_files_name_classes_templates_and_groups(tmp_path: Path) -> None:
     write_eval(QUICK, tmp_path / "eval")
     lines = {path.name: path.read_text().splitlines() for path in (tmp_path / "eval").glob("*.txt")}
-    assert lines["classnames.txt"] == [concept.name for concept in CONCEPTS]
+    assert lines["classnames.txt"] == QUICK.names
     assert (tmp_path / "eval" / "test" / "nshards.txt").read_text() == "1\n"
     assert all("{c}" in line for line in lines["zeroshot_classification_templates.txt"])
     assert lines["class_groups.txt"] == class_groups(QUICK)

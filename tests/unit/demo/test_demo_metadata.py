@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from demo.captions import TextKind
-from demo.concepts import CONCEPTS
 from demo.config import FULL
 from demo.metadata import UNSEEN, entries, write_metadata
 from demo.pool import plan_samples
@@ -16,7 +15,7 @@ Hits = list[tuple[TextKind, list[str]]]
 @pytest.fixture(scope="module")
 def hits() -> Hits:
     """For a part of the pool: kind and matched entries of every text, by the rule's definition."""
-    found = entries()
+    found = entries(FULL.names)
     return [
         (sample.kind, [entry for entry in found if f" {entry} " in _spaced(sample.text)])
         for sample in plan_samples(FULL, 0, 4_000)
@@ -30,12 +29,12 @@ def _spaced(text: str) -> str:
 
 
 def test_it_is_a_json_list_of_distinct_entries(tmp_path: Path) -> None:
-    count = write_metadata(tmp_path / "metadata.json")
+    count = write_metadata(FULL.names, tmp_path / "metadata.json")
     read = json.loads((tmp_path / "metadata.json").read_text())
-    assert read == entries()
+    assert read == entries(FULL.names)
     assert len(read) == len(set(read)) == count
     assert all(entry and entry == entry.strip() for entry in read)
-    assert {concept.name for concept in CONCEPTS} <= set(read)
+    assert set(FULL.names) <= set(read)
     assert sum(entry == entry.lower() for entry in read) / count > 0.9
 
 
@@ -54,5 +53,5 @@ def test_file_names_match_nothing_and_the_rest_mostly_something(hits: Hits) -> N
 
 def test_the_head_holds_most_matches(hits: Hits) -> None:
     counts = Counter(entry for _, matched in hits for entry in matched)
-    top = sum(count for _, count in counts.most_common(len(entries()) // 10))
+    top = sum(count for _, count in counts.most_common(len(entries(FULL.names)) // 10))
     assert top > 0.6 * counts.total()
