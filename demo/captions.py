@@ -112,15 +112,17 @@ FILE_WORDS: tuple[str, ...] = ("main", "hero", "slide", "cover", "icon", "image"
 """Words inside file names: entries some of them, but never between word boundaries."""
 
 
-def caption(name: str, look: Look, rng: random.Random) -> str:
-    """One caption of the named concept as drawn with the look."""
-    shapes = COLOUR_SHAPES if rng.random() < COLOUR_SHARE else PLAIN_SHAPES
+def caption(name: str, look: Look | None, rng: random.Random) -> str:
+    """One caption of the named concept as drawn with the look; without one, no colours."""
+    has_colours = look is not None and rng.random() < COLOUR_SHARE
+    shapes = COLOUR_SHAPES if has_colours else PLAIN_SHAPES
+    ink, ground = (look.ink, look.ground) if look else ("", "")
     text = rng.choice(shapes).format(
         c=name,
         a=article(name),
-        ai=article(look.ink),
-        ink=look.ink,
-        ground=look.ground,
+        ai=article(ink) if ink else "",
+        ink=ink,
+        ground=ground,
         n=rng.randint(1, 12),
     )
     return _spelled(text, rng)

@@ -97,9 +97,12 @@ def _members(sample: Sample) -> Iterator[tuple[str, bytes]]:
 
 
 def draw_text(
-    name: str, look: Look, names: Sequence[str], weights: Sequence[float], rng: random.Random
+    name: str, look: Look | None, names: Sequence[str], weights: Sequence[float], rng: random.Random
 ) -> tuple[TextKind, str]:
-    """A text of a random kind for a picture of `name`; other names are drawn by weight."""
+    """A text of a random kind for a picture of `name`; other names are drawn by weight.
+
+    Without a look it names no colours.
+    """
     (kind,) = rng.choices(list(captions.KIND_SHARES), weights=list(captions.KIND_SHARES.values()))
     if kind is TextKind.UNMATCHED:
         return kind, captions.file_name(rng)
@@ -108,4 +111,4 @@ def draw_text(
     if rng.random() < captions.BOILERPLATE_SHARE:
         return kind, captions.boilerplate(rng)
     (other,) = rng.choices(names, weights=weights)
-    return kind, captions.caption(other, draw_look(rng), rng)
+    return kind, captions.caption(other, draw_look(rng) if look else None, rng)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-COLOURS: tuple[str, ...] = ("#9aa5b1", "#4c78a8", "#e45756")
+COLOURS: tuple[str, ...] = ("#9aa5b1", "#4c78a8", "#e45756", "#f2a541")
 """Bar colours by position; they repeat if there are more trainings."""
 
 
@@ -23,6 +23,13 @@ class Accuracy:
     """Between 0 and 1."""
     images: int
     """Held-out images it was measured on."""
+    interval: float | None = None
+    """Half-width of a 95% interval over training seeds, where there are several."""
+
+    @property
+    def half_width(self) -> float:
+        """What the error bar shows: the interval, or the standard error of a single training."""
+        return self.standard_error if self.interval is None else self.interval
 
     @property
     def standard_error(self) -> float:
@@ -88,7 +95,7 @@ def draw_figure1(figure: Figure1, *paths: Path) -> None:
 
 
 def _draw_training(axes: Any, figure: Figure1, position: int, training: Training) -> None:
-    """Adds one training's bars, with standard errors and values in percent."""
+    """Adds one training's bars, with errors and values in percent."""
     width = 0.8 / len(figure.trainings)
     shift = (position - (len(figure.trainings) - 1) / 2) * width
     found = [training.accuracies[group] for group in figure.groups]
@@ -96,7 +103,7 @@ def _draw_training(axes: Any, figure: Figure1, position: int, training: Training
         [place + shift for place in range(len(found))],
         [100 * accuracy.value for accuracy in found],
         width,
-        yerr=[100 * accuracy.standard_error for accuracy in found],
+        yerr=[100 * accuracy.half_width for accuracy in found],
         color=COLOURS[position % len(COLOURS)],
         error_kw={"elinewidth": 0.8, "capsize": 2},
         label=f"{training.name} ({training.pairs:,} pairs)",

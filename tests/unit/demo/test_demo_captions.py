@@ -3,7 +3,7 @@ import random
 import pytest
 
 from demo import captions
-from demo.render import draw_look
+from demo.render import GROUNDS, INKS, draw_look
 
 
 def test_one_look_yields_many_kinds_of_caption() -> None:
@@ -12,6 +12,15 @@ def test_one_look_yields_many_kinds_of_caption() -> None:
     assert len(texts) > 200
     assert {"umbrella icon", "a photo of an umbrella", "Umbrella Icon"} <= texts
     assert all("umbrella" in text.lower() for text in texts)
+
+
+def test_without_a_look_no_colour_is_named() -> None:
+    rng = random.Random("plain")
+    texts = {captions.caption("umbrella", None, rng) for _ in range(500)}
+    assert len(texts) > 100
+    assert all("umbrella" in text.lower() for text in texts)
+    words = {word for text in texts for word in text.lower().replace("-", " ").split()}
+    assert not words & {*INKS, *GROUNDS, "background"}
 
 
 def test_file_names_look_like_file_names() -> None:

@@ -34,6 +34,11 @@ def test_standard_error_is_the_binomial_one() -> None:
     assert Accuracy(0.0, 0).standard_error == 0.0
 
 
+def test_several_trainings_have_an_interval_instead() -> None:
+    assert Accuracy(0.5, 100).half_width == pytest.approx(0.05)
+    assert Accuracy(0.5, 100, interval=0.0).half_width == 0.0
+
+
 def test_it_becomes_json(figure: Figure1) -> None:
     tree = json.loads(json.dumps(figure.to_dict()))
     assert tree["chance"] == 0.01
