@@ -13,7 +13,10 @@ import clipcurate.training.compat  # noqa: F401 - before any test imports torchv
 from clipcurate.datasets.manifest import FileRecord, Manifest
 from clipcurate.datasets.outcomes import Totals
 from clipcurate.training.config import TrainConfig, config_for
+from tests.frozen_runs import Run
 from tests.image_datasets import write_image_dataset
+
+from .thinned import BALANCED, MATCHED, curate
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 230), "white": (245,) * 3}
 SHAPES = ("disc", "square")
@@ -82,6 +85,21 @@ def dataset_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def evaluation_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_evaluation(tmp_path_factory.mktemp("evaluation"))
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return curate(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def matched(run: Run) -> str:
+    return run.emit(MATCHED)
+
+
+@pytest.fixture(scope="session")
+def balanced(run: Run) -> str:
+    return run.emit(BALANCED)
 
 
 @pytest.fixture

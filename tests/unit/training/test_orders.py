@@ -1,127 +1,29 @@
 """Online balancing and t schedules: what a thinned dataset shows, by epoch and by step."""
 
-import io
 import itertools
 import json
 import math
-import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from clipcurate.balancing import critical_t
 from clipcurate.datasets.images import ImageIndex
 from clipcurate.datasets.manifest import load, read_pairs
-from clipcurate.datasets.request import EmissionRequest
-from clipcurate.datasets.run_plan import RunPlan
-from clipcurate.errors import InvalidInputError, TrainingError
 from clipcurate.metadata import ALL
-from clipcurate.pools import Columns
 from clipcurate.training.config import TrainConfig
-from clipcurate.training.data import MASK64, TrainingData
-from clipcurate.training.mixing import Mixture
-from clipcurate.training.model import create_tokenizer
-from clipcurate.training.orders import Order
+from clipcurate.training.data import MASK64
 from clipcurate.training.run import train
 from clipcurate.training.visits import Mix
-from tests.frozen_runs import ENTRIES, Run, freeze, match
+from tests.frozen_runs import ENTRIES, Run
+
+from .thinned import MATCHED, SETTINGS, Reader, T, curate, texts_of, training_data
 
 Make = Callable[..., TrainConfig]
-Shown = tuple[int, int, tuple[str, ...]]
-"""Epoch, number of the image, and the texts that it is shown with."""
-
-T = 6.0
-MATCHED = EmissionRequest("matched", seed=7, round=2, part_bytes=6_000)
-BALANCED = replace(MATCHED, kind="balanced", t=T)
-WORDS = ["a dog", "a cat", "dog", "red dog", "a", "new york", "猫", "nothing"]
-SETTINGS = {"lanes": 4, "window_blocks": 2, "batch_size": 8, "t_schedule": T, "online": "true"}
-
-
-def image(number: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (9, 9), (number % 250, number // 250, 7)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def write_pool(path: Path, images: int, broken: frozenset[int] = frozenset()) -> Path:
-    """Images of 1 to 3 texts; every text differs."""
-    with tarfile.open(path, "w") as tar:
-        for number in range(images):
-            texts = [
-                f"{WORDS[(number * 3 + j * j) % len(WORDS)]} {number} {j}"
-                for j in range(1 + number % 3)
-            ]
-            content = b"" if number in broken else image(number)
-            members = {"png": content or b"?", "json": json.dumps({"texts": texts}).encode()}
-            for extension, value in members.items():
-                member = tarfile.TarInfo(f"{number:04d}.{extension}")
-                member.size = len(value)
-                tar.addfile(member, io.BytesIO(value))
-    return path
-
-
-def curate(folder: Path, images: int = 90, broken: frozenset[int] = frozenset()) -> Run:
-    pool = write_pool(folder / "pool.tar", images, broken)
-    plan = RunPlan.make([str(pool)], Columns(text="texts"), 40, None, None)
-    return replace(freeze(plan, match(plan), str(folder / "out")), block_bytes=20_000)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return curate(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture(scope="module")
-def matched(run: Run) -> str:
-    return run.emit(MATCHED)
-
-
-@pytest.fixture(scope="module")
-def balanced(run: Run) -> str:
-    return run.emit(BALANCED)
-
-
-def texts_of(url: str) -> list[tuple[str, ...]]:
-    """The texts of each image, in the order of the dataset."""
-    rows = [row for table in read_pairs(url, load(url)) for row in table.to_pylist()]
-    groups = itertools.groupby(rows, lambda row: row["webdataset_key"])
-    return [tuple(row["text"] for row in group) for _, group in groups]
-
-
-class Reader:
-    """Looks positions of an order up, each on its own."""
-
-    def __init__(self, url: str, config: TrainConfig) -> None:
-        self.index, self.lanes = ImageIndex.open(url), config.data.lanes
-        self.order = Order(self.index, config, Mixture((1,), config.seed))
-        self.texts = texts_of(url)
-
-    def positions(self, lane: int, first: int, last: int) -> Iterator[Shown]:
-        for position in range(first, last):
-            window = self.order.window_at(lane, position)
-            at = position - window.first
-            assert 0 <= at < len(window.block)
-            block = int(window.block[at])
-            chosen = self.order.chosen(window.epoch, block)
-            place = int(window.index[at])
-            number = self.index.number(block, int(chosen.images[place]))
-            yield window.epoch, number, chosen.texts_of(place, self.texts[number])
-
-    def epochs(self, number: int) -> list[dict[int, tuple[str, ...]]]:
-        """What the first epochs show; no image twice."""
-        found: list[dict[int, tuple[str, ...]]] = [{} for _ in range(number)]
-        for lane in range(self.lanes):
-            for epoch, image, texts in itertools.takewhile(
-                lambda shown: shown[0] < number, self.positions(lane, 0, 10**9)
-            ):
-                assert image not in found[epoch]
-                found[epoch][image] = texts
-        return found
 
 
 def alg_1(run: Run, url: str, t: float) -> dict[str, float]:
@@ -174,13 +76,6 @@ def test_a_balanced_dataset_shows_all_of_it_at_its_own_t(balanced: str, make_con
     whole = Reader(balanced, make_config(lanes=4, batch_size=8)).epochs(2)
     thinned = Reader(balanced, make_config(**SETTINGS | {"online": "false"})).epochs(2)
     assert thinned == whole == [dict(enumerate(texts_of(balanced)))] * 2
-
-
-def training_data(
-    source: str | Mix, config: TrainConfig, rank: int = 0, size: int = 1
-) -> TrainingData:
-    index = ImageIndex.open(source) if isinstance(source, str) else source
-    return TrainingData(index, config, create_tokenizer(config.model), rank, size)
 
 
 SCHEDULE = f"0:2,7:{T},20:3"
@@ -289,43 +184,3 @@ def test_killed_and_resumed_gives_the_same_losses(
 
     assert len(losses(whole)) == 10
     assert losses(parts) == losses(whole)
-
-
-@pytest.mark.parametrize(
-    ("request_", "settings", "message"),
-    [
-        (BALANCED, {}, "is a balanced dataset; new coins each epoch"),
-        (replace(MATCHED, kind="raw"), {}, "is a raw dataset; new coins each epoch"),
-        (replace(MATCHED, semantics="record"), {}, "semantics record; online balancing"),
-        (BALANCED, {"online": "false", "t_schedule": T + 1}, "t = 7 would show pairs"),
-        (BALANCED, {"online": "false", "t_schedule": f"0:1,5:{T + 1}"}, "its own is 6"),
-        (
-            replace(BALANCED, t=None, size=40),
-            {"online": "false", "t_schedule": 1e6},
-            "would show pairs that this dataset does not hold",
-        ),
-    ],
-)
-def test_what_cannot_be_thinned_is_refused(
-    run: Run, make_config: Make, request_: EmissionRequest, settings: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(InvalidInputError, match=message):
-        training_data(run.emit(request_), make_config(**SETTINGS | settings))
-
-
-def test_pairs_are_counted_in_pieces(
-    matched: str, make_config: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = make_config(**SETTINGS)
-    whole = Reader(matched, config).epochs(5)
-    monkeypatch.setattr("clipcurate.training.thinning.CHUNK", 10)
-    reader = Reader(matched, config)
-    assert len(reader.order._selection._edges) > 4
-    assert reader.epochs(5) == whole
-
-
-def test_a_threshold_that_keeps_nothing_stops_the_training(matched: str, make_config: Make) -> None:
-    for online in ("true", "false"):
-        config = make_config(**SETTINGS | {"t_schedule": 1e-9, "online": online})
-        with pytest.raises(TrainingError, match="epoch 0 would show no image"):
-            next(training_data(matched, config).batches(0, 1))
