@@ -5,7 +5,7 @@ an epoch has one t; epochs go on counting. All of it follows from the settings a
 """
 
 import bisect
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,10 +13,10 @@ import numpy as np
 
 from clipcurate.datasets.images import ImageIndex
 from clipcurate.training.config import TrainConfig
-from clipcurate.training.lanes import EqualEpochs, Lanes, UnequalEpochs, Window
+from clipcurate.training.lanes import Epochs, EqualEpochs, Lanes, UnequalEpochs, Window
 from clipcurate.training.mixing import Mixture
 from clipcurate.training.order import I64
-from clipcurate.training.schedule import stages
+from clipcurate.training.schedule import Stage, stages
 from clipcurate.training.thinning import Chosen, Selection, Thinned, Whole
 
 
@@ -52,58 +52,57 @@ class Order:
         self._config = config
         self._mixture = mixture
         self._dataset = dataset
-        self._wanted = stages(config.data.t_schedule)
+        self._wanted = stages(config.data.t_schedule) or (Stage(0, math.inf),)
+        self._starts = [self._position_at(stage.first_step) for stage in self._wanted]
+        self._stages: list[_Stage] = []
 
     def window_at(self, lane: int, position: int) -> Window:
         """Return the window that holds a position of a lane, as far as its stage goes."""
-        number = bisect.bisect_right([s.starts[lane] for s in self._stages], position) - 1
-        start = int(self._stages[number].starts[lane])
-        found = self._stages[number].lanes.window_at(lane, position - start)
-        window = replace(found, first=start + found.first)
-        if number + 1 == len(self._stages):
-            return window
-        return _cut(window, int(self._stages[number + 1].starts[lane]))
+        starts = [int(starts[lane]) for starts in self._starts]
+        number = bisect.bisect_right(starts, position) - 1
+        found = self._stage(number).lanes.window_at(lane, position - starts[number])
+        window = replace(found, first=starts[number] + found.first)
+        return window if number + 1 == len(starts) else _cut(window, starts[number + 1])
 
     def chosen(self, epoch: int, block: int) -> Chosen:
-        """Return what an epoch shows of a block."""
+        """Return what an epoch shows of a block. The epoch is one of a window's."""
         firsts = [stage.first_epoch for stage in self._stages]
         t = self._stages[bisect.bisect_right(firsts, epoch) - 1].t
         return self._selection.chosen(t, epoch, block)
 
+    def _position_at(self, step: int) -> I64:
+        """Return the position in each lane at which a step begins."""
+        data = self._config.data
+        visits = step * (data.batch_size // data.lanes)
+        places = [self._mixture.before(lane, visits) for lane in range(data.lanes)]
+        return np.array(places)[:, self._dataset]
+
+    def _stage(self, number: int) -> _Stage:
+        """Return a stage; those before it are looked into once, none behind it."""
+        while len(self._stages) <= number:
+            new = len(self._stages)
+            starts, t = self._starts[new], self._wanted[new].t
+            first = self._stages[-1].stop_epoch(starts) if new else 0
+            self._stages.append(_Stage(starts, first, t, self._lanes(t, first)))
+        return self._stages[number]
+
+    def _lanes(self, t: float, first: int) -> Lanes:
+        data = self._config.data
+        epochs: Epochs = (
+            UnequalEpochs(lambda epoch: self._selection.counts(t, epoch), first)
+            if data.online
+            else EqualEpochs(self._selection.counts(t, first), first)
+        )
+        return Lanes(epochs, data.lanes, data.window_blocks, self._config.seed, self._dataset)
+
     @cached_property
     def _selection(self) -> Selection:
+        """What is shown; reading what decides it can take a while."""
         thresholds = tuple(dict.fromkeys(stage.t for stage in self._wanted))
-        if not thresholds:
+        if math.inf in thresholds:
             return Whole(self._index)
         online, folder = self._config.data.online, self._config.runtime.cache_dir
         return Thinned(self._index, thresholds, online, folder)
-
-    @cached_property
-    def _stages(self) -> Sequence[_Stage]:
-        lanes = self._config.data.lanes
-        if not self._wanted:
-            order = self._lanes(EqualEpochs(self._index.counts))
-            return [_Stage(np.zeros(lanes, np.int64), 0, np.inf, order)]
-        found: list[_Stage] = []
-        for wanted in self._wanted:
-            visits = wanted.first_step * (self._config.data.batch_size // lanes)
-            starts = np.array(
-                [self._mixture.before(v, visits)[self._dataset] for v in range(lanes)]
-            )
-            first = found[-1].stop_epoch(starts) if found else 0
-            found.append(
-                _Stage(starts, first, wanted.t, self._lanes(self._epochs(wanted.t, first)))
-            )
-        return found
-
-    def _epochs(self, t: float, first: int) -> EqualEpochs | UnequalEpochs:
-        if self._config.data.online:
-            return UnequalEpochs(lambda epoch: self._selection.counts(t, epoch), first)
-        return EqualEpochs(self._selection.counts(t, first), first)
-
-    def _lanes(self, epochs: EqualEpochs | UnequalEpochs) -> Lanes:
-        data = self._config.data
-        return Lanes(epochs, data.lanes, data.window_blocks, self._config.seed, self._dataset)
 
 
 def _cut(window: Window, stop: int) -> Window:
