@@ -26,6 +26,11 @@ class Range:
     first: int
     length: int
 
+    @property
+    def number(self) -> int:
+        """Its number within the language."""
+        return self.first // RANGE
+
 
 @dataclass(frozen=True)
 class Put:
@@ -59,7 +64,7 @@ class CountStore:
             Per task, the number of ranges that it had been added to before.
         """
         repeated: Counter[int] = Counter(dict.fromkeys(tasks, 0))
-        waiting = list(_ranges(sizes))
+        waiting = list(ranges(sizes))
         while waiting:
             window, waiting = waiting[:WINDOW], waiting[WINDOW:]
             waiting += self._add_once(run_id, window, tasks, repeated)
@@ -88,9 +93,9 @@ class CountStore:
 
     def read(self, run_id: str, language: str, size: int) -> npt.NDArray[np.int64]:
         """Return the counts of one language, shape (size,); ranges that do not exist are 0."""
-        parts = list(_ranges({language: size}))
+        parts = list(ranges({language: size}))
         values = [
-            _counts(part, value)
+            unpacked(part, value)
             for part, (value, _) in zip(parts, self._values(run_id, parts), strict=True)
         ]
         return np.concatenate([np.zeros(0, np.int64), *values])
@@ -127,16 +132,15 @@ class CountStore:
         expected, left = _bits(counted), 0
         sizes = {language: len(array) for language, array in counts.items()}
         puts = []
-        for part, marks in zip(_ranges(sizes), self._marks(run_id, sizes), strict=True):
+        for part, marks in zip(ranges(sizes), self._marks(run_id, sizes), strict=True):
             if not settled and _apart(expected, marks)[1]:
                 left += 1
                 continue
-            packed = np.packbits(expected).tobytes()
+            bits = np.packbits(expected).tobytes()
             # Marks must change, and never to what they were: who adds from older counts must see.
-            unused = len(marks) - len(packed) + 1 if marks.startswith(packed) else 0
-            other = packed + b"\0" * unused
-            value = counts[part.language][part.first : part.first + part.length].astype(">i8")
-            puts.append(Put(part, marks, other, value.tobytes()))
+            unused = len(marks) - len(bits) + 1 if marks.startswith(bits) else 0
+            other = bits + b"\0" * unused
+            puts.append(Put(part, marks, other, packed(part, counts)))
         return left + self._put(run_id, puts).count(0)
 
     def _put(self, run_id: str, puts: Sequence[Put]) -> list[int]:
@@ -155,18 +159,15 @@ class CountStore:
 
     def _marks(self, run_id: str, sizes: Mapping[str, int]) -> Iterator[bytes]:
         """Yield each range's marks; empty if absent."""
-        keys = [self._keys(run_id, part)[1] for part in _ranges(sizes)]
+        keys = [self._keys(run_id, part)[1] for part in ranges(sizes)]
         if keys:
             with self._store.node(run_id) as node:
                 values = node.mget(keys)
             yield from (marks or b"" for marks in values)
 
     def _keys(self, run_id: str, part: Range) -> list[str]:
-        prefix, number = run_prefix(run_id), part.first // RANGE
-        return [
-            f"{prefix}counts:{part.language}:{number}",
-            f"{prefix}marks:{part.language}:{number}",
-        ]
+        prefix, name = run_prefix(run_id), f"{part.language}:{part.number}"
+        return [f"{prefix}counts:{name}", f"{prefix}marks:{name}"]
 
     def _values(self, run_id: str, parts: Iterable[Range]) -> Iterator[tuple[bytes, bytes]]:
         """Yield counts and marks of each range as they were at one moment; empty if absent."""
@@ -178,7 +179,8 @@ class CountStore:
         yield from ((counts or b"", marks or b"") for counts, marks in values)
 
 
-def _ranges(sizes: Mapping[str, int]) -> Iterator[Range]:
+def ranges(sizes: Mapping[str, int]) -> Iterator[Range]:
+    """Yield the ranges of languages of these sizes, in order."""
     for language, size in sizes.items():
         for first in range(0, size, RANGE):
             yield Range(language, first, min(RANGE, size - first))
@@ -194,7 +196,13 @@ def _unmarked(tasks: Iterable[int], marks: bytes) -> tuple[list[int], bytes]:
     return fresh, np.packbits(bits).tobytes()
 
 
-def _counts(part: Range, value: bytes) -> npt.NDArray[np.int64]:
+def packed(part: Range, counts: Mapping[str, npt.NDArray[np.int64]]) -> bytes:
+    """Return a range's counts as Redis has them: big-endian int64."""
+    return counts[part.language][part.first : part.first + part.length].astype(">i8").tobytes()
+
+
+def unpacked(part: Range, value: bytes) -> npt.NDArray[np.int64]:
+    """Return the counts that Redis has of a range, shape (length,); what is absent is 0."""
     counts = np.zeros(part.length, np.int64)
     found = np.frombuffer(value, ">i8")
     counts[: len(found)] = found
@@ -203,7 +211,7 @@ def _counts(part: Range, value: bytes) -> npt.NDArray[np.int64]:
 
 def _added(part: Range, value: bytes, adds: Iterable[Adds]) -> bytes:
     """Return a range's counts with those of tasks added; empty if there is nothing to add."""
-    counts, anything = _counts(part, value), False
+    counts, anything = unpacked(part, value), False
     for task in adds:
         ids, numbers = task.get(part.language, _NONE)
         start, end = np.searchsorted(ids, (part.first, part.first + part.length))

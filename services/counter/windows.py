@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from clipcurate.balancing.stability import StabilityRule, Windows, announced_pairs
 from clipcurate.rpc.v1 import ledger_pb2 as pb
-from services.counter.counts import RANGE
+from services.counter.counts import Range, packed, ranges, unpacked
 from services.counter.store import Store, run_prefix
 
 Raw = Mapping[str, npt.NDArray[np.int64]]
@@ -89,15 +89,18 @@ class WindowStore:
         self, run_id: str, state: WindowState, sizes: Mapping[str, int]
     ) -> dict[str, npt.NDArray[np.int64]] | None:
         """Return the counts at the end of a window; None where Redis does not have all of them."""
-        found = {}
-        for language, size in sizes.items():
-            with self._store.node(run_id) as node:
-                pieces = node.mget(_keys(run_id, state.base, language, size))
-            counts = np.frombuffer(b"".join(piece or b"" for piece in pieces), ">i8")
-            if len(counts) != size:
-                return None
-            found[language] = counts.astype(np.int64)
-        return found
+        parts = list(ranges(sizes))
+        with self._store.node(run_id) as node:
+            pipe = node.pipeline(transaction=False)
+            for part in parts:
+                pipe.get(_key(run_id, state.base, part))
+            values = pipe.execute()
+        if None in values:
+            return None
+        found: dict[str, list[npt.NDArray[np.int64]]] = {language: [] for language in sizes}
+        for part, value in zip(parts, values, strict=True):
+            found[part.language].append(unpacked(part, value))
+        return {language: np.concatenate(pieces) for language, pieces in found.items()}
 
     def close(self, run_id: str, before: WindowState, after: WindowState, counts: Raw) -> bool:
         """End a window with these counts; False if someone else has ended it."""
@@ -105,10 +108,8 @@ class WindowStore:
         sizes = {language: len(array) for language, array in counts.items()}
         with self._store.node(run_id) as node:
             pipe = node.pipeline(transaction=False)
-            for language, array in counts.items():
-                keys = _keys(run_id, after.base, language, len(array))
-                for first, key in zip(range(0, len(array), RANGE), keys, strict=True):
-                    pipe.set(key, array[first : first + RANGE].astype(">i8").tobytes())
+            for part in ranges(sizes):
+                pipe.set(_key(run_id, after.base, part), packed(part, counts))
             pipe.execute()
         closed = bool(self._store.call("close_window", run_id, before.base, *_fields(after)))
         self._forget(run_id, before.base if closed else after.base, sizes)
@@ -117,15 +118,13 @@ class WindowStore:
     def _forget(self, run_id: str, base: str, sizes: Mapping[str, int]) -> None:
         with self._store.node(run_id) as node:
             pipe = node.pipeline(transaction=False)
-            for language, size in sizes.items():
-                for key in _keys(run_id, base, language, size):
-                    pipe.delete(key)
+            for part in ranges(sizes):
+                pipe.delete(_key(run_id, base, part))
             pipe.execute()
 
 
-def _keys(run_id: str, base: str, language: str, size: int) -> list[str]:
-    prefix = f"{run_prefix(run_id)}window:{base}:{language}:"
-    return [f"{prefix}{number}" for number in range(-(-size // RANGE))]
+def _key(run_id: str, base: str, part: Range) -> str:
+    return f"{run_prefix(run_id)}window:{base}:{part.language}:{part.number}"
 
 
 def _fields(state: WindowState) -> Iterator[str | int]:
