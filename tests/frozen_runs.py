@@ -17,7 +17,7 @@ from clipcurate.datasets.outcomes import Scored
 from clipcurate.datasets.publishing import publish_dataset, publish_images, publish_pairs
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.run_plan import RunPlan
-from clipcurate.datasets.run_record import PREFIX, FrozenRun, RunRecord
+from clipcurate.datasets.run_record import PREFIX, FrozenRun, RunRecord, record_name
 from clipcurate.datasets.task_summary import TaskSummary
 from clipcurate.languages import Router
 from clipcurate.matching import Matcher
@@ -43,7 +43,9 @@ class Run:
     @property
     def identity(self) -> dict[str, Any]:
         """What an emission's identity says of the run."""
-        return FrozenRun.open(self.folder).identity
+        early = self.projection is not None and self.projection.tasks is not None
+        name = record_name(self.snapshot_id, [] if early else None)
+        return FrozenRun.open(self.folder, name).identity
 
     def scored(self, request: EmissionRequest) -> list[Scored]:
         """Return every task with its critical t."""
@@ -58,7 +60,9 @@ class Run:
         cuts = resolve_cuts(request, self.counts, scored)
         summaries = [TaskSummary.of(request, self.counts, cuts, task) for task in scored]
         about = self.projection.identity() if self.projection else None
-        return make_plan(request, self.identity, self.snapshot_id, cuts, summaries, [], about)
+        early = self.projection is not None and self.projection.tasks is not None
+        run = (self.identity, self.snapshot_id)
+        return make_plan(request, *run, cuts, summaries, [], about, frozen_early=early)
 
     def emit(self, request: EmissionRequest = BALANCED) -> str:
         """Write a dataset and return its folder."""
@@ -104,15 +108,24 @@ def match(plan: RunPlan) -> list[MatchIndex]:
     return indexes
 
 
-def freeze(plan: RunPlan, indexes: list[MatchIndex], output: str, announced: int = 0) -> Run:
+def freeze(
+    plan: RunPlan,
+    indexes: list[MatchIndex],
+    output: str,
+    announced: int = 0,
+    tasks: tuple[int, ...] | None = None,
+) -> Run:
+    """Freeze the counts of all tasks, or of some as if they had converged."""
     counts = np.zeros(len(ENTRIES), np.int64)
-    for index in indexes:
+    counted = indexes if tasks is None else [indexes[task] for task in tasks]
+    for index in counted:
         np.add.at(counts, index.matches.entry_ids, 1)
     metadata = Metadata(ENTRIES)
     run_id = plan.run_id({ALL: metadata.fingerprint}, "metaclip1")
     projection, about = None, None
     if announced:
-        projection = snapshot.Projection({ALL: counts}, sum(map(len, indexes)), announced)
+        seen = sum(map(len, counted))
+        projection = snapshot.Projection({ALL: counts}, seen, announced, tasks)
         counts, about = projection.counts[ALL], projection.identity()
     name = snapshot.snapshot_id(run_id, [], {ALL: counts}, about)
     folder = storage.join(output, "runs", run_id)
@@ -129,5 +142,6 @@ def freeze(plan: RunPlan, indexes: list[MatchIndex], output: str, announced: int
         metadata={ALL: put(metadata.to_bytes(), "metadata")},
         indexes=[put(index.to_bytes(), f"{i:06d}") for i, index in enumerate(indexes)],
     )
-    storage.publish_bytes(record.to_bytes(), folder, f"{PREFIX}-{name}", ".json")
+    stem = f"{PREFIX}-{record_name(name, None if tasks is None else [])}"
+    storage.publish_bytes(record.to_bytes(), folder, stem, ".json")
     return Run(output, folder, plan, indexes, {ALL: counts}, name, projection)

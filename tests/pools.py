@@ -30,6 +30,14 @@ def make_pool(folder: Path, rows: int = 3000, seed: int = 0) -> int:
     return each * SHARDS
 
 
+def make_parquet_pool(folder: Path, files: int, rows: int, seed: int = 0) -> None:
+    """Write so many files of `rows` rows in six row groups each."""
+    rng = random.Random(seed)
+    folder.mkdir(parents=True)
+    for number in range(files):
+        _parquet(folder / f"{number:03d}.parquet", [_row(rng) for _ in range(rows)])
+
+
 def write_metadata(path: Path) -> Path:
     """Write the entries as MetaCLIP does."""
     path.write_text(json.dumps(ENTRIES, ensure_ascii=False))

@@ -115,6 +115,14 @@ AnnouncedPairs = Annotated[
         help="The pool is a part of one of so many pairs: project the counts to that.",
     ),
 ]
+Freeze = Annotated[
+    str,
+    typer.Option(
+        "--freeze",
+        help="When counts are frozen: complete, or as soon as they are converged, while matching "
+        "goes on.",
+    ),
+]
 TextColumn = Annotated[
     list[str] | None,
     typer.Option("--text-column", help="Default: text, caption …; repeatable, for several texts."),

@@ -21,6 +21,7 @@ STAGE_NAMES = {
     pb.STAGE_MATCH: "match and count",
     pb.STAGE_FREEZE: "freeze the counts",
     pb.STAGE_SCORE: "score",
+    pb.STAGE_SEAL: "seal the pool",
     pb.STAGE_GATHER: "gather images",
     pb.STAGE_SETTLE: "settle images",
     pb.STAGE_PLAN: "plan parts",
@@ -76,6 +77,8 @@ def follow_as_json(updates: Iterable[pb.Run]) -> pb.Run:
 def _stability(run: pb.Run) -> dict[str, Any]:
     """Return the state of the bar that shows how many windows were stable in a row."""
     found, below = run.stability_progress, run.stability_progress.windows_below
+    if run.frozen.HasField("convergence"):
+        return {"total": 1, "completed": 1, "note": describe_counts(run)}
     if run.stability == pb.STABILITY_COMPLETE:
         return {"total": 1, "completed": 1, "note": f"complete: {found.pairs_seen:,} pairs"}
     about = "about " if found.announced_estimated else ""
@@ -86,6 +89,15 @@ def _stability(run: pb.Run) -> dict[str, Any]:
         notes.insert(0, "converged")
     wanted = found.windows_wanted
     return {"total": wanted, "completed": min(below, wanted), "note": ", ".join(notes)}
+
+
+def describe_counts(run: pb.Run) -> str:
+    """Say how stable a run's counts are, and where they were frozen before all were counted."""
+    if run.frozen.HasField("convergence"):
+        found = run.frozen.convergence
+        return f"frozen at {found.pairs_seen / found.pairs_announced:.0%} of the pool, converged"
+    name = pb.Stability.Name(run.stability).removeprefix("STABILITY_").lower()
+    return f"frozen, {name}" if run.HasField("frozen") else name
 
 
 def _title(stage: pb.StageProgress, names: Mapping[str, str]) -> str:
@@ -100,6 +112,8 @@ def _note(stage: pb.StageProgress) -> str:
         notes.append(f"{stage.units_done:,} of {stage.units_total:,}")
     elif stage.units_done:
         notes.append(f"{stage.units_done:,} pairs")
+    if stage.waiting:
+        notes.append(f"{stage.waiting} wait")
     if stage.blocked:
         notes.append(f"[red]{stage.blocked} blocked[/red]")
     if stage.quarantined:
@@ -152,6 +166,8 @@ def show_outcome(run: pb.Run, console: Console) -> None:
     """Print what became of every pair, per emission, and where the datasets lie."""
     show_problems(run, console)
     say(console, f"run {run.run_id}: {run.pairs:,} pairs, {run.hits:,} hits counted")
+    if run.frozen.HasField("convergence"):
+        say(console, f"  counts {describe_counts(run)}")
     _show_unmatched(run, console)
     published = [emission for emission in run.emissions if emission.HasField("published")]
     if not published:

@@ -81,9 +81,7 @@ def recount(
     security = SecuritySettings()
     with LedgerClient(server, security) as ledger, CounterClient(server, security) as counter:
         found = ledger.get_run(full_id(ledger, run))
-        freezing = list(ledger.list_tasks(found.run_id, pb.STAGE_FREEZE))
-        if freezing and freezing[0].state == pb.TASK_STATE_DONE:
-            record = freezing[0].result.freeze.record.url
+        if record := _record_of(found, ledger):
             _judge_frozen(FrozenRun.open(record), largest, as_json)
             return
         counted, live = _at_rest(found.run_id, ledger, counter)
@@ -99,6 +97,15 @@ def recount(
         if comparison.differs:
             left = counter.replace_counts(found.run_id, counts, list(counted))
             _report_repair(found.run_id, left)
+
+
+def _record_of(run: pb.Run, ledger: LedgerClient) -> str:
+    """Return where the record of a frozen run lies; empty where it has none yet."""
+    if not run.frozen_early:
+        return run.frozen.record.url
+    return "".join(
+        task.result.seal.record.url for task in ledger.list_tasks(run.run_id, pb.STAGE_SEAL)
+    )
 
 
 def _at_rest(
@@ -131,7 +138,7 @@ def _judge_frozen(frozen: FrozenRun, largest: int, as_json: bool) -> None:
     """Show how a snapshot differs from its indexes. Raises DatasetError if it does."""
     with console.status("adding up the match indexes"):
         languages = compare(frozen.raw_counts(), frozen.recount(), largest)
-    tasks = sum(index is not None for index in frozen.record.indexes)
+    tasks = len(frozen.counted())
     comparison = Comparison(frozen.record.run_id, True, tasks, 0, languages)
     _show(comparison, lambda name: frozen.metadata(name).entries, as_json)
     if comparison.differs:

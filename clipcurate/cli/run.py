@@ -110,8 +110,9 @@ def _updates(ledger: LedgerClient, submission: Submission) -> Iterator[pb.Run]:
 def _finish(run: pb.Run, submission: Submission, saved: str) -> None:
     show_outcome(run, console)
     wanted = [emission for emission in run.emissions if emission.spec in submission.emissions]
-    frozen = any(s.stage == pb.STAGE_FREEZE and s.done for s in run.stages)
-    if not frozen or not all(_complete(emission) for emission in wanted):
+    last = pb.STAGE_SEAL if run.frozen_early else pb.STAGE_FREEZE
+    counted = any(s.stage == last and s.done for s in run.stages)
+    if not counted or not all(_complete(emission) for emission in wanted):
         state = pb.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()
         say(console, f"[red]the run is {state}[/red]: mend the cause, then add --resume")
         raise typer.Exit(1)

@@ -10,7 +10,14 @@ from rich.table import Table
 
 from clipcurate.cli import options as opt
 from clipcurate.cli.local import StackOptions, local_stack, state_held
-from clipcurate.cli.progress import follow, follow_as_json, say, show_outcome, show_problems
+from clipcurate.cli.progress import (
+    describe_counts,
+    follow,
+    follow_as_json,
+    say,
+    show_outcome,
+    show_problems,
+)
 from clipcurate.cli.submission import prepare
 from clipcurate.cli.wanted import Target, Wanted, spread
 from clipcurate.rpc.clients import LedgerClient
@@ -80,7 +87,7 @@ def submit(
 def list_runs(server: opt.Server = opt.DEFAULT_SERVER) -> None:
     """List the runs that the services know."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("run", "state", "counted", "pairs", "hits", "published"):
+    for heading in ("run", "state", "counted", "counts", "pairs", "hits", "published"):
         table.add_column(heading, no_wrap=True)
     with LedgerClient(server, SecuritySettings()) as ledger:
         for run in ledger.list_runs():
@@ -90,6 +97,7 @@ def list_runs(server: opt.Server = opt.DEFAULT_SERVER) -> None:
                 run.run_id,
                 _state_name(run),
                 f"{match.done}/{match.total}",
+                describe_counts(run),
                 f"{run.pairs:,}",
                 f"{run.hits:,}",
                 f"{published}/{len(run.emissions)}",

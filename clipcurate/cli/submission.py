@@ -21,6 +21,9 @@ from clipcurate.rpc.emissions import spec_of
 from clipcurate.rpc.references import reference
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
+FREEZES = {"complete": pb.STABILITY_UNSPECIFIED, "converged": pb.STABILITY_CONVERGED}
+"""When counts may be frozen; the default leaves specs as they were before there was a choice."""
+
 
 @dataclass(frozen=True)
 class TrainRequest:
@@ -48,6 +51,7 @@ class RunRequest:
         dedup: drop pairs that repeat an earlier one's uid or url; empty to keep them.
         stability: when the counts are converged.
         announced_pairs: of the pool that this one is a part of; 0 where it is the whole one.
+        freeze: when counts are frozen: "complete", or as soon as they are "converged".
     """
 
     pool: Sequence[str]
@@ -62,6 +66,7 @@ class RunRequest:
     dedup: str = ""
     stability: StabilityRule = field(default_factory=StabilityRule)
     announced_pairs: int = 0
+    freeze: str = "complete"
 
 
 @dataclass(frozen=True)
@@ -108,12 +113,13 @@ def prepare(
 
     Raises:
         PoolError: the pool cannot be planned.
-        InvalidInputError: unknown rule, engine or dedup; an emission that these metadata
-            cannot give, or only a whole pool can; or languages cannot be told as asked for.
+        InvalidInputError: unknown rule, engine, dedup or moment to freeze; an emission that these
+            metadata cannot give, or only a whole pool can; or languages that cannot be told so.
         StorageError: the output cannot be written.
     """
     require_known("rule", request.rule, list(RULES))
     require_known("engine", request.engine, list(ENGINES))
+    require_known("moment to freeze", request.freeze, list(FREEZES))
     emissions = [emission.for_languages(request.metadata) for emission in emissions]
     dedup = parse_kind(request.dedup)
     require_groupable(emissions, request.dedup)
@@ -138,6 +144,7 @@ def prepare(
         stability=_stability_spec(request),
         planned_rows=sum(map(plan.planned_rows, range(len(plan.tasks)))),
         rows_estimated=plan.rows_estimated,
+        freeze=FREEZES[request.freeze],
     )
     return Submission(run_id, spec, tuple(emission_spec(e, training) for e in emissions))
 

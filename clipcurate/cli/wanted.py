@@ -67,6 +67,7 @@ class Wanted:
     windows: opt.StableWindows = StabilityRule.windows
     window: opt.WindowShare = StabilityRule.share
     announced_pairs: opt.AnnouncedPairs = 0
+    freeze: opt.Freeze = "complete"
     part_bytes: opt.PartBytes = 0
 
     def emissions(self, target: Target) -> list[EmissionRequest]:
@@ -120,6 +121,7 @@ class Wanted:
             dedup=self.dedup,
             stability=StabilityRule(self.epsilon, self.windows, self.window),
             announced_pairs=self.announced_pairs,
+            freeze=self.freeze,
         )
 
 

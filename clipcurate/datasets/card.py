@@ -1,6 +1,7 @@
 """The dataset card: what a person (or the Hugging Face hub) reads first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from clipcurate.datasets.emission import EmissionSummary
 from clipcurate.datasets.manifest import FileRecord
@@ -54,13 +55,6 @@ def dataset_card(
     )
     cuts = ", ".join(f"t = {cut.t!r} ({name})" for name, cut in plan.cuts.items())
     parent = plan.identity.get("subset_of")
-    projected = plan.identity.get("projected")
-    announced = (
-        f" The pool is open: counts of {projected['seen']:,} pairs stand for"
-        f" {projected['announced']:,}."
-        if projected
-        else ""
-    )
     group = f", grouped by {plan.request.group}" if plan.request.group else ""
     subset = f" A subset of the dataset with hash {parent}." if parent else ""
     return _CARD.format(
@@ -70,7 +64,7 @@ def dataset_card(
         read=plan.totals.pairs,
         totals=totals,
         cut=f"Cut: {cuts}, seed {plan.request.seed}, semantics {plan.request.semantics}{group}."
-        + announced
+        + _stand_for(plan.identity)
         + subset
         if cuts
         else "No cut.",
@@ -78,3 +72,12 @@ def dataset_card(
         if images
         else "",
     )
+
+
+def _stand_for(identity: Mapping[str, Any]) -> str:
+    """Say of what pairs the counts are, and for what pairs they stand, where these differ."""
+    if not (projected := identity.get("projected")):
+        return ""
+    why = "The counts were frozen when they had converged" if "quarantined" in identity else ""
+    seen, announced = projected["seen"], projected["announced"]
+    return f" {why or 'The pool is open'}: counts of {seen:,} pairs stand for {announced:,}."

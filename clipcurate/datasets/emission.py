@@ -100,6 +100,8 @@ def make_plan(
     tasks: Iterable[TaskSummary],
     unknown_rows: list[dict[str, Any]],
     projection: Mapping[str, Any] | None = None,
+    *,
+    frozen_early: bool = False,
 ) -> EmissionPlan:
     """Fix the parts of an emission.
 
@@ -111,8 +113,10 @@ def make_plan(
         tasks: summaries of all scored tasks under these cuts, in order; read once.
         unknown_rows: inputs that could not be read.
         projection: what the counts were projected from; None if they are the run's own.
+        frozen_early: whether they were frozen before it was known what cannot be read.
     """
-    identity = request.identity(run, snapshot, projection)
+    quarantined = [unknown["inputs"] for unknown in unknown_rows] if frozen_early else None
+    identity = request.identity(run, snapshot, projection, quarantined)
     summaries = list(tasks)
     records = [task.records for task in summaries]
     nbytes = sum(task.nbytes for task in summaries)

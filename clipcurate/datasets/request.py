@@ -1,6 +1,6 @@
 """What is asked of an emission, and what of that identifies the dataset."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -145,6 +145,7 @@ class EmissionRequest:
         run: Mapping[str, Any],
         snapshot: str,
         projection: Mapping[str, Any] | None = None,
+        quarantined: Sequence[Any] | None = None,
     ) -> dict[str, Any]:
         """Return what the emission's id is the hash of.
 
@@ -152,6 +153,8 @@ class EmissionRequest:
             run: the run's id, rule and metadata fingerprints.
             snapshot: id of its frozen counts.
             projection: what they were projected from; None if they are the run's own.
+            quarantined: inputs that could not be read, where the counts were frozen before that was
+                known of all; None where the snapshot's id names them.
         """
         t = None if self.t is None else float(self.t).hex()
         target = {"t": t, "size": self.size, "tail_share": self.tail_share}
@@ -161,6 +164,7 @@ class EmissionRequest:
             "run": dict(run),
             "snapshot": snapshot,
             **({"projected": dict(projection)} if projection else {}),
+            **({} if quarantined is None else {"quarantined": list(quarantined)}),
             "kind": self.kind,
             "target": {name: value for name, value in target.items() if value is not None},
             "seed": self.seed,

@@ -88,7 +88,8 @@ def rethreshold(
     _refuse_others(url, parent, cuts)
     run = parent.identity["run"]
     projection = parent.identity.get("projected")
-    identity = request.identity(run, parent.identity["snapshot"], projection)
+    quarantined = parent.identity.get("quarantined")
+    identity = request.identity(run, parent.identity["snapshot"], projection, quarantined)
     identity["subset_of"] = parent.dataset_hash
     emission_id = hash_json(identity)
     folder = output or _beside(url, f"{request.kind}-{emission_id[:16]}")

@@ -4,6 +4,7 @@ import glob
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from clipcurate import storage
@@ -18,6 +19,19 @@ from clipcurate.pools import Slice
 from clipcurate.storage import StoredObject
 
 PREFIX = "record"
+
+
+def record_name(snapshot_id: str, quarantined: Sequence[Any] | None) -> str:
+    """Return the name of a snapshot's record.
+
+    Args:
+        snapshot_id: of the snapshot.
+        quarantined: inputs that could not be read, where the counts were frozen before that was
+            known of all; None where the snapshot's id names them.
+    """
+    if quarantined is None:
+        return snapshot_id
+    return snapshot.sealed_id(snapshot_id, quarantined)
 
 
 @dataclass(frozen=True)
@@ -69,10 +83,14 @@ class FrozenRun:
     record: RunRecord
 
     @classmethod
-    def open(cls, url: str) -> "FrozenRun":
+    def open(cls, url: str, name: str = "") -> "FrozenRun":
         """Open a record, the folder of its run, or an output folder that holds just one.
 
-        Records of one snapshot differ in how the pool was cut into tasks; any of them will do.
+        Records of one name differ in how the pool was cut into tasks; any of them will do.
+
+        Args:
+            url: where to look.
+            name: take the record of this name where there are several.
 
         Raises:
             NotFoundError: no frozen run is there.
@@ -86,14 +104,15 @@ class FrozenRun:
         )
         if not found:
             raise NotFoundError(f"{url}: no frozen run here; let `clipcurate run` finish first")
-        by_snapshot = {name.rpartition("-")[0]: name for name in sorted(found)}
-        if len(by_snapshot) > 1:
-            names = ", ".join(by_snapshot.values())
+        by_name = {file.rpartition("-")[0]: file for file in sorted(found)}
+        wanted = {k: file for k, file in by_name.items() if k.endswith(f"/{PREFIX}-{name}")}
+        if len(chosen := wanted or by_name) > 1:
+            names = ", ".join(chosen.values())
             raise InvalidInputError(
                 f"{url}: several snapshots are here; name one record of: {names}"
             )
-        name = fs.unstrip_protocol(*by_snapshot.values())
-        return cls(name.rpartition("/")[0], RunRecord.from_bytes(storage.read_bytes(name)))
+        file = fs.unstrip_protocol(*chosen.values())
+        return cls(file.rpartition("/")[0], RunRecord.from_bytes(storage.read_bytes(file)))
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -118,14 +137,33 @@ class FrozenRun:
         projection = self.projection()
         return dict(projection.raw) if projection else self.counts()
 
+    def is_counted(self, task: int) -> bool:
+        """Say whether the frozen counts are of this task's pairs, among others."""
+        tasks = self._counted
+        return self.record.indexes[task] is not None and (tasks is None or task in tasks)
+
+    @cached_property
+    def _counted(self) -> frozenset[int] | None:
+        """The tasks whose counts were frozen; None where it was all of them."""
+        projection = self.projection()
+        named = projection.tasks if projection else None
+        return None if named is None else frozenset(named)
+
     def metadata(self, language: str) -> Metadata:
         """Return a language's entries."""
         return Metadata.from_bytes(self._read(self.record.metadata[language]))
 
     def indexes(self) -> Iterator[MatchIndex]:
         """Yield the match index of every task in order; an empty one where it is quarantined."""
-        for stored in self.record.indexes:
-            yield MatchIndex.from_bytes(self._read(stored)) if stored else MatchIndex.empty()
+        return map(self._index, range(len(self.record.indexes)))
+
+    def _index(self, task: int) -> MatchIndex:
+        stored = self.record.indexes[task]
+        return MatchIndex.from_bytes(self._read(stored)) if stored else MatchIndex.empty()
+
+    def counted(self) -> list[int]:
+        """Return the numbers of the tasks whose counts were frozen."""
+        return [task for task in range(len(self.record.indexes)) if self.is_counted(task)]
 
     def pieces(self) -> Iterator[tuple[Sequence[Slice], MatchIndex]]:
         """Yield what each task reads of the pool, and its match index; nothing if quarantined."""
@@ -135,9 +173,9 @@ class FrozenRun:
             yield task.slices if stored else (), index
 
     def recount(self) -> dict[str, Any]:
-        """Return the counts as the match indexes have them."""
+        """Return what was counted as the match indexes have it."""
         sizes = {name: len(self.metadata(name).entries) for name in self.record.metadata}
-        return recount(sizes, self.indexes())
+        return recount(sizes, map(self._index, self.counted()))
 
     def _read(self, stored: StoredObject) -> bytes:
         return storage.read_object(storage.join(self.folder, stored.name), stored.hash)

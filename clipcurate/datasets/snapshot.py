@@ -16,6 +16,7 @@ from clipcurate.balancing.stability import projected
 from clipcurate.hashing import hash_bytes, hash_json
 
 _PROJECTED = b"projected"
+_TASKS = b"tasks"
 Counts = Mapping[str, npt.NDArray[np.int64]]
 """Counts per metadata language, each of shape (entries,)."""
 
@@ -28,11 +29,14 @@ class Projection:
         raw: the counts themselves.
         seen: pairs that they are of.
         announced: pairs of the pool.
+        tasks: ascending numbers of the match tasks that the pairs are of, where the others were not
+            counted yet; None where they are all that the run's record names.
     """
 
     raw: Counts
     seen: int
     announced: int
+    tasks: tuple[int, ...] | None = None
 
     @property
     def counts(self) -> dict[str, npt.NDArray[np.int64]]:
@@ -59,6 +63,16 @@ def snapshot_id(
     return hash_json(value | ({"projected": dict(projection)} if projection else {}))
 
 
+def sealed_id(name: str, quarantined: Sequence[Any]) -> str:
+    """Return what names the record of a snapshot that was frozen before matching was finished.
+
+    Args:
+        name: the snapshot's id, which knows of no quarantine.
+        quarantined: the inputs that turned out to be unreadable, before or after.
+    """
+    return hash_json({"snapshot": name, "quarantined": list(quarantined)})
+
+
 def to_bytes(counts: Counts, projection: Projection | None = None) -> bytes:
     """Return counts as a parquet file: language, entry_id, count; also raw where projected."""
     names = sorted(counts)
@@ -73,9 +87,10 @@ def to_bytes(counts: Counts, projection: Projection | None = None) -> bytes:
     )
     if projection:
         raw = pa.array(np.concatenate([projection.raw[name] for name in names]))
-        table = table.append_column("raw", raw).replace_schema_metadata(
-            {_PROJECTED: json.dumps([projection.seen, projection.announced])}
-        )
+        about = {_PROJECTED: json.dumps([projection.seen, projection.announced])}
+        if projection.tasks is not None:
+            about[_TASKS] = _bits(projection.tasks).hex()
+        table = table.append_column("raw", raw).replace_schema_metadata(about)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
@@ -89,8 +104,22 @@ def from_bytes(content: bytes) -> dict[str, npt.NDArray[np.int64]]:
 def projection_from_bytes(content: bytes) -> Projection | None:
     """Return how the counts that `to_bytes` wrote were projected; None if they were not."""
     table = pq.read_table(io.BytesIO(content))
-    stored = (table.schema.metadata or {}).get(_PROJECTED)
-    return None if stored is None else Projection(_column(table, "raw"), *json.loads(stored))
+    about = table.schema.metadata or {}
+    if _PROJECTED not in about:
+        return None
+    tasks = None
+    if _TASKS in about:
+        bits = np.frombuffer(bytes.fromhex(about[_TASKS].decode()), np.uint8)
+        tasks = tuple(np.flatnonzero(np.unpackbits(bits)).tolist())
+    seen, announced = json.loads(about[_PROJECTED])
+    return Projection(_column(table, "raw"), seen, announced, tasks)
+
+
+def _bits(tasks: Sequence[int]) -> bytes:
+    """Return one bit per task up to the last, 1 for those named."""
+    bits = np.zeros(max(tasks, default=-1) + 1, np.uint8)
+    bits[list(tasks)] = 1
+    return np.packbits(bits).tobytes()
 
 
 def _column(table: pa.Table, name: str) -> dict[str, npt.NDArray[np.int64]]:

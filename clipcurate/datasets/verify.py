@@ -16,7 +16,7 @@ from clipcurate.datasets.image_pairs import image_pairs
 from clipcurate.datasets.manifest import FileRecord, Manifest, read_part
 from clipcurate.datasets.match_index import from_lists
 from clipcurate.datasets.request import EmissionRequest
-from clipcurate.datasets.run_record import FrozenRun
+from clipcurate.datasets.run_record import FrozenRun, record_name
 from clipcurate.datasets.verify_figures import Entries, check, check_figures, check_file
 from clipcurate.datasets.verify_pool import check_drops
 from clipcurate.errors import DatasetError
@@ -69,7 +69,9 @@ def verify_dataset(url: str, run_url: str = "", progress: Progress = lambda _: N
         _check_rows(read_part(url, file), file, manifest, matcher_for, counts, shared)
     check(not len(shared.waiting), "critical t differs: no text of an image has the one they share")
     if run_url:
-        check_drops(url, manifest, FrozenRun.open(run_url), matcher_for, progress)
+        identity = manifest.identity
+        name = record_name(identity["snapshot"], identity.get("quarantined"))
+        check_drops(url, manifest, FrozenRun.open(run_url, name), matcher_for, progress)
     return manifest
 
 

@@ -73,6 +73,9 @@ def _check_identity(manifest: Manifest, counts: Counts, entries: Entries) -> Non
         same = Metadata(entries[name]).fingerprint == fingerprint
         check(same, f"{ENTRY_COUNTS}, language {name}: other entries than the identity names")
     quarantined = [unknown["inputs"] for unknown in manifest.unknown_rows]
+    if (sealed := manifest.identity.get("quarantined")) is not None:
+        check(sealed == quarantined, "quarantined inputs are not those of the identity")
+        quarantined = []
     projection = manifest.identity.get("projected")
     expected = snapshot.snapshot_id(run["id"], quarantined, counts, projection)
     check(

@@ -56,7 +56,8 @@ def check_drops(
     with scored_again(run.plan(), pieces, request, frozen, {}) as again:
         cuts = _with_places(cuts, again, pieces)
         for number, (task, _, index) in enumerate(_pool_again(run, matcher_for, progress)):
-            index.add_to(recounted)
+            if run.is_counted(task):
+                index.add_to(recounted)
             scored = again.load(number, index)
             kept = kept_mask(request.kind, cuts, scored)
             totals += totals_of(scored, kept)

@@ -12,12 +12,16 @@ from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.run_reader import UNMATCHED, RunReader, state_of, task_of
 from services.counter.settings import CounterSettings
 from services.counter.stages import (
+    FREEZE,
+    MATCH,
+    SEAL,
     StageKey,
     hand_out_scores,
     reading_stages,
-    stage_before,
+    stages_before,
 )
 from services.counter.store import ACTIVE_RUNS, RUNS, Store, run_prefix
+from services.counter.windows import frozen_when, rule_of
 
 MAX_TASKS = 10_000_000
 OPEN_CHUNK = 2000
@@ -28,6 +32,12 @@ _KINDS = {
     pb.FAILURE_KIND_INPUT: "input",
     pb.FAILURE_KIND_OTHER: "other",
     pb.FAILURE_KIND_PERMANENT: "permanent",
+}
+
+_SEALING: dict[int, str] = {
+    pb.STAGE_FREEZE: "freezing",
+    pb.STAGE_SEAL: "sealing",
+    pb.STAGE_DEDUP: "deduplication",
 }
 
 
@@ -53,7 +63,7 @@ class Ledger(RunReader):
             InvalidInputError: the request is incomplete or cannot be meant, or a client of another
                 version means something that is unknown here.
             ConflictError: the run is known and writes to another folder, or its counts stand for
-                another number of pairs.
+                another number of pairs, or are frozen at another moment.
         """
         if not run_id or not spec.num_tasks or not spec.metadata:
             raise InvalidInputError("a run needs an id, tasks and metadata")
@@ -63,6 +73,7 @@ class Ledger(RunReader):
         for request in requests:
             request.for_languages([ref.language for ref in spec.metadata])
         require_groupable(requests)
+        frozen_when(spec)
         if spec.stability.announced_pairs:
             require_no_whole(requests, dedup=bool(spec.dedup_partitions))
         run = run_prefix(run_id) + "run"
@@ -97,6 +108,13 @@ class Ledger(RunReader):
                 f"run {run_id} has {was or 'no'} announced pairs, not {wanted or 'none'}, and is "
                 "frozen once: give the same --announced-pairs, or use services of their own (of "
                 "`clipcurate run`: another --output)"
+            )
+        frozen, wants = frozen_when(known), frozen_when(spec)
+        if frozen != wants:
+            raise ConflictError(
+                f"run {run_id} freezes {frozen} counts, not {wants} ones, and is frozen once: give "
+                f"--freeze {frozen}, or use services of their own (of `clipcurate run`: another "
+                "--output)"
             )
 
     def advance(self, run_id: str) -> None:
@@ -164,7 +182,8 @@ class Ledger(RunReader):
         """End a task and open what becomes due. Idempotent. Raises LeaseLostError."""
         totals = _totals(result.match) if result.HasField("match") else {}
         increments = [item for pair in totals.items() for item in pair]
-        self._fenced("complete", lease, result.SerializeToString(), *increments)
+        sealed = str(MATCH) if lease.task.stage == SEAL.stage else ""
+        self._fenced("complete", lease, result.SerializeToString(), sealed, *increments)
         self.advance(lease.task.run_id)
 
     def fail(
@@ -186,13 +205,13 @@ class Ledger(RunReader):
         self.spec(run_id)
         self._redis.hset(run_prefix(run_id) + "run", "state", "cancelled")
         for task_id in self._redis.zrange(run_prefix(run_id) + "leases", 0, -1):
-            self._store.call("resolve", run_id, task_id, "leased", "ready")
+            self._store.call("resolve", run_id, task_id, "leased", "ready", "")
 
     def retry(self, run_id: str, *, accept_quarantine: bool, include_quarantined: bool) -> None:
         """Resolve what waits for an operator. Raises NotFoundError, InvalidInputError."""
-        reading, sealing = reading_stages(self.spec(run_id))
+        reading, sealing = reading_stages(self.spec(run_id), self.frozen_early(run_id))
         if include_quarantined and str(sealing) in self._opened(run_id):
-            begun = "freezing" if sealing.stage == pb.STAGE_FREEZE else "deduplication"
+            begun = _SEALING[sealing.stage]
             raise InvalidInputError(
                 f"run {run_id}: {begun} has begun; what is quarantined is part of its result"
             )
@@ -200,7 +219,7 @@ class Ledger(RunReader):
         self._redis.hset(run_prefix(run_id) + "run", "state", "active")
         for key in self.tallies(run_id):
             accepted = accept_quarantine and key == reading
-            self._resolve(run_id, key, accepted, include_quarantined)
+            self._resolve(run_id, key, accepted, include_quarantined, sealing)
         self._activate(run_id)
         self.advance(run_id)
 
@@ -221,11 +240,15 @@ class Ledger(RunReader):
 
     def _open(self, run_id: str, key: StageKey, total: int) -> bool:
         """Open a stage; False if Redis has meanwhile lost what made it due."""
-        spec = self.spec(run_id)
+        spec, early = self.spec(run_id), self.frozen_early(run_id)
         reading, _ = reading_stages(spec)
-        read_before = str(reading) if key == StageKey(pb.STAGE_MATCH) != reading else ""
+        read_before = str(reading) if key == MATCH != reading else ""
         emission = self.emissions(run_id).get(key.emission)
-        stages = [read_before, str(stage_before(key, spec, emission) or "")]
+        before = " ".join(map(str, stages_before(key, spec, emission, early)))
+        may_be_early = key == FREEZE and spec.freeze == pb.STABILITY_CONVERGED
+        windows = rule_of(spec).windows if may_be_early else ""
+        follows = str(MATCH) if early and key.stage == pb.STAGE_SCORE else ""
+        stages = [read_before, before, windows, follows, str(SEAL)]
         scores = hand_out_scores(total, spec.order_seed)
         for first in range(0, max(total, 1), OPEN_CHUNK):
             chunk = scores[first : first + OPEN_CHUNK]
@@ -234,9 +257,8 @@ class Ledger(RunReader):
         return True
 
     def _refuse_late_quarantine(self, run_id: str, reading: StageKey, accept: bool) -> None:
-        match = StageKey(pb.STAGE_MATCH)
-        tally = self.tallies(run_id).get(match)
-        if accept and reading != match and tally and tally.blocked:
+        tally = self.tallies(run_id).get(MATCH)
+        if accept and reading != MATCH and tally and tally.blocked:
             raise InvalidInputError(
                 f"run {run_id}: {tally.blocked} blocked match tasks cannot be given up, since "
                 "other pairs were dropped as duplicates of theirs; mend the cause and retry, or "
@@ -244,7 +266,12 @@ class Ledger(RunReader):
             )
 
     def _resolve(
-        self, run_id: str, key: StageKey, quarantine: bool, include_quarantined: bool
+        self,
+        run_id: str,
+        key: StageKey,
+        quarantine: bool,
+        include_quarantined: bool,
+        sealing: StageKey,
     ) -> None:
         moves = {pb.TASK_STATE_BLOCKED: ("blocked", "quarantined" if quarantine else "ready")}
         if include_quarantined:
@@ -253,7 +280,8 @@ class Ledger(RunReader):
             for record in records:
                 if record.state in moves:
                     task_id = key.task_id(record.task.index)
-                    self._store.call("resolve", run_id, task_id, *moves[record.state])
+                    move = (*moves[record.state], str(sealing))
+                    self._store.call("resolve", run_id, task_id, *move)
 
 
 def _totals(result: pb.MatchResult) -> dict[str, int]:

@@ -18,8 +18,9 @@ _STABILITY = {
     "windows_below_epsilon": "Windows in a row whose drift was below epsilon",
     "pairs_announced": "Pairs of the whole pool, as announced or estimated",
     "converged": "1 where the counts are converged or complete",
+    "frozen_ratio": "Share of the pool's pairs that the frozen counts are of",
 }
-_STATES = ("ready", "leased", "done", "blocked", "quarantined")
+_STATES = ("ready", "leased", "done", "blocked", "quarantined", "waiting")
 
 
 class RunCollector(Collector):
@@ -71,7 +72,16 @@ def _stability(run: pb.Run) -> dict[str, float]:
         "pairs_announced": found.pairs_announced,
         "converged": run.stability in (pb.STABILITY_CONVERGED, pb.STABILITY_COMPLETE),
     }
-    return figures | ({"drift_ratio": found.drifts[-1]} if found.drifts else {})
+    if found.drifts:
+        figures["drift_ratio"] = found.drifts[-1]
+    if run.HasField("frozen"):
+        figures["frozen_ratio"] = _frozen_ratio(run.frozen)
+    return figures
+
+
+def _frozen_ratio(frozen: pb.FreezeResult) -> float:
+    found = frozen.convergence
+    return found.pairs_seen / found.pairs_announced if frozen.HasField("convergence") else 1.0
 
 
 def _by_stage(run: pb.Run) -> dict[tuple[str, str], int]:

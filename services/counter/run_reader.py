@@ -9,9 +9,12 @@ import numpy.typing as npt
 from clipcurate.errors import NotFoundError
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.stages import (
+    FREEZE,
+    MATCH,
     StageKey,
     StageTally,
     due_stages,
+    is_finished,
     parse_task_id,
     run_state,
     stability,
@@ -62,7 +65,8 @@ class RunReader:
         emissions: Mapping[str, pb.EmissionSpec],
         tallies: Mapping[StageKey, StageTally],
     ) -> list[tuple[StageKey, int]]:
-        return list(due_stages(spec, emissions, tallies, self._num_parts(run_id, tallies)))
+        parts, early = self._num_parts(run_id, tallies), self._early(run_id, spec, tallies)
+        return list(due_stages(spec, emissions, tallies, parts, early))
 
     def _state(
         self,
@@ -73,7 +77,18 @@ class RunReader:
     ) -> pb.RunState.ValueType:
         cancelled = self._redis.hget(run_prefix(run_id) + "run", "state") == b"cancelled"
         due = [key for key, _ in self._due(run_id, spec, emissions, tallies)]
-        return run_state(cancelled, emissions, tallies, due)
+        return run_state(cancelled, emissions, tallies, due, self.frozen_early(run_id))
+
+    def frozen_early(self, run_id: str) -> bool:
+        """Say whether FREEZE opened before MATCH was finished, since counts were converged."""
+        return bool(self._redis.hexists(run_prefix(run_id) + "run", "early"))
+
+    def _early(self, run_id: str, spec: pb.RunSpec, tallies: Mapping[StageKey, StageTally]) -> bool:
+        """Say whether FREEZE opened before MATCH was finished, or is to."""
+        if FREEZE in tallies or spec.freeze != pb.STABILITY_CONVERGED:
+            return self.frozen_early(run_id)
+        converged = self._windows.state(run_id).windows.converged(rule_of(spec))
+        return converged and not is_finished(tallies, MATCH)
 
     def spec(self, run_id: str) -> pb.RunSpec:
         """Return a run's spec. Raises NotFoundError."""
@@ -109,6 +124,7 @@ class RunReader:
         spec, emissions, tallies = self.spec(run_id), self.emissions(run_id), self.tallies(run_id)
         created = self._redis.hget(prefix + "run", "created")
         totals, window = self.totals(run_id), self._windows.state(run_id)
+        frozen = self._result(run_id, FREEZE)
         return pb.Run(
             run_id=run_id,
             spec=spec,
@@ -121,6 +137,8 @@ class RunReader:
             emissions=[self.emission(run_id, key, spec) for key, spec in emissions.items()],
             problems=self._problems(run_id, tallies),
             created_at=float(created or 0),
+            frozen_early=self.frozen_early(run_id),
+            frozen=frozen.freeze if frozen else None,
             unmatched_by_language={
                 name.removeprefix(UNMATCHED): pairs
                 for name, pairs in totals.items()
@@ -167,7 +185,7 @@ class RunReader:
         """Return the indexes of the counted match tasks and their hits per language."""
         counted: list[int] = []
         hits: dict[str, int] = {}
-        for records in self.tasks(run_id, StageKey(pb.STAGE_MATCH)):
+        for records in self.tasks(run_id, MATCH):
             for record in records:
                 if record.state == pb.TASK_STATE_DONE:
                     counted.append(record.task.index)
@@ -218,6 +236,7 @@ class RunReader:
             done=tally.done,
             blocked=tally.blocked,
             quarantined=tally.quarantined,
+            waiting=tally.waiting,
             units_done=done,
             units_total=total,
         )

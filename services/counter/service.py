@@ -114,7 +114,12 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
             self._ledger.emission(run_id, key, spec)
             for key, spec in self._ledger.emissions(run_id).items()
         ]
-        run = ledger_pb2.Run(run_id=run_id, spec=self._ledger.spec(run_id), emissions=emissions)
+        run = ledger_pb2.Run(
+            run_id=run_id,
+            spec=self._ledger.spec(run_id),
+            emissions=emissions,
+            frozen_early=self._ledger.frozen_early(run_id),
+        )
         return ledger_pb2.ClaimTaskResponse(lease=lease, run=run)
 
     def RenewLease(

@@ -16,12 +16,9 @@ from clipcurate.balancing.stability import Counts, drift, projected
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.counts import CountStore
 from services.counter.ledger import Ledger
-from services.counter.stages import StageKey
+from services.counter.stages import FREEZE, MATCH
 from services.counter.store import Store
 from services.counter.windows import WindowState, WindowStore, announced_of, rule_of
-
-MATCH = StageKey(pb.STAGE_MATCH)
-FREEZE = StageKey(pb.STAGE_FREEZE)
 
 
 class Stability:
@@ -64,7 +61,8 @@ class Stability:
             found = largest_drift(emissions, before, _projected(raw, seen, announced), raw, seen)
             windows = windows.ended(found, rule)
         after = WindowState("", counted, seen, announced, windows)
-        self._windows.close(run_id, state, after, raw)
+        if self._windows.close(run_id, state, after, raw):
+            self._ledger.advance(run_id)  # converged counts may be frozen now
 
 
 def _projected(raw: Counts, seen: int, announced: int) -> dict[str, npt.NDArray[np.int64]]:

@@ -23,9 +23,10 @@ _BEFORE = {
 _OF_RUNS = (pb.STAGE_KEYS, pb.STAGE_DEDUP, pb.STAGE_MATCH, pb.STAGE_FREEZE)
 _ORDER = (
     *(pb.STAGE_KEYS, pb.STAGE_DEDUP, pb.STAGE_MATCH, pb.STAGE_FREEZE, pb.STAGE_SCORE),
-    *(pb.STAGE_GATHER, pb.STAGE_SETTLE),
+    *(pb.STAGE_SEAL, pb.STAGE_GATHER, pb.STAGE_SETTLE),
     *(pb.STAGE_PLAN, pb.STAGE_WRITE, pb.STAGE_PUBLISH, pb.STAGE_TRAIN),
 )
+_AFTER_SCORE = tuple(stage for stage, before in _BEFORE.items() if before == pb.STAGE_SCORE)
 
 
 @dataclass(frozen=True, order=True)
@@ -55,6 +56,11 @@ class StageKey:
         return f"{self}:{index}"
 
 
+MATCH = StageKey(pb.STAGE_MATCH)
+FREEZE = StageKey(pb.STAGE_FREEZE)
+SEAL = StageKey(pb.STAGE_SEAL)
+
+
 def parse_task_id(task_id: str) -> tuple[StageKey, int]:
     """Split a task id into its stage and its number."""
     stage, _, index = task_id.rpartition(":")
@@ -71,6 +77,7 @@ class StageTally:
     done: int = 0
     blocked: int = 0
     quarantined: int = 0
+    waiting: int = 0
 
     @property
     def finished(self) -> bool:
@@ -83,6 +90,7 @@ def due_stages(
     emissions: Mapping[str, pb.EmissionSpec],
     tallies: Mapping[StageKey, StageTally],
     num_parts: Mapping[str, int],
+    early: bool = False,
 ) -> Iterator[tuple[StageKey, int]]:
     """Yield each stage whose predecessor is finished, with its number of tasks.
 
@@ -91,14 +99,20 @@ def due_stages(
         emissions: its emissions by key.
         tallies: the stages that are open.
         num_parts: parts per planned emission.
+        early: whether counts are frozen, or may be, before MATCH is finished. Then SEAL follows
+            both, and what follows SCORE needs it.
     """
     sizes = {pb.STAGE_MATCH: spec.num_tasks, pb.STAGE_FREEZE: 1}
     if spec.dedup_partitions:
         dedup = {pb.STAGE_KEYS: spec.num_tasks, pb.STAGE_DEDUP: spec.dedup_partitions}
         sizes = dedup | sizes
     yield from _until_unfinished(sizes, "", tallies)
-    if not is_finished(tallies, StageKey(pb.STAGE_FREEZE)):
+    if early and MATCH in tallies and not is_finished(tallies, MATCH):
+        yield FREEZE, 1
+    if not is_finished(tallies, FREEZE):
         return
+    if early and is_finished(tallies, MATCH):
+        yield SEAL, 1
     for key, emission in emissions.items():
         stages = {pb.STAGE_SCORE: spec.num_tasks}
         if emission.group:
@@ -111,6 +125,8 @@ def due_stages(
         }
         if emission.train.preset:
             stages[pb.STAGE_TRAIN] = 1
+        if early and not is_finished(tallies, SEAL):
+            stages = {pb.STAGE_SCORE: spec.num_tasks}
         yield from _until_unfinished(stages, key, tallies)
 
 
@@ -124,35 +140,45 @@ def _until_unfinished(
             return
 
 
-def reading_stages(spec: pb.RunSpec) -> tuple[StageKey, StageKey]:
+def reading_stages(spec: pb.RunSpec, early: bool = False) -> tuple[StageKey, StageKey]:
     """Return the stage whose tasks may be quarantined, and the one that makes this final.
 
     It is the first that reads the pool: once pairs were dropped in favour of a task's, its rows
-    cannot be given up any more.
+    cannot be given up any more. Counts that were frozen `early` do not know what is quarantined
+    later: SEAL does.
     """
     if spec.dedup_partitions:
         return StageKey(pb.STAGE_KEYS), StageKey(pb.STAGE_DEDUP)
-    return StageKey(pb.STAGE_MATCH), StageKey(pb.STAGE_FREEZE)
+    return MATCH, SEAL if early else FREEZE
 
 
-def stage_before(
-    key: StageKey, spec: pb.RunSpec, emission: pb.EmissionSpec | None = None
-) -> StageKey | None:
-    """Return the stage that must be finished before this one opens, if there is one.
+def stages_before(
+    key: StageKey,
+    spec: pb.RunSpec,
+    emission: pb.EmissionSpec | None = None,
+    early: bool = False,
+) -> list[StageKey]:
+    """Return the stages that must be finished before this one opens.
+
+    Of FREEZE it is MATCH, unless the counts are converged and may be frozen so.
 
     Args:
         key: the stage.
         spec: its run.
         emission: the emission that it is of, if it is of one.
+        early: whether the counts were frozen before MATCH was finished.
     """
-    if key.stage == pb.STAGE_MATCH and spec.dedup_partitions:
-        return StageKey(pb.STAGE_DEDUP)
+    if key == SEAL:
+        return [MATCH, FREEZE]
+    if key == MATCH and spec.dedup_partitions:
+        return [StageKey(pb.STAGE_DEDUP)]
     if key.stage == pb.STAGE_PLAN and emission is not None and emission.group:
-        return StageKey(pb.STAGE_SETTLE, key.emission)
+        return [StageKey(pb.STAGE_SETTLE, key.emission)]
     before = _BEFORE.get(key.stage)
     if before is None:
-        return None
-    return StageKey(before, "" if before in _OF_RUNS else key.emission)
+        return []
+    first = StageKey(before, "" if before in _OF_RUNS else key.emission)
+    return [first, SEAL] if early and key.stage in _AFTER_SCORE else [first]
 
 
 def is_finished(tallies: Mapping[StageKey, StageTally], key: StageKey) -> bool:
@@ -170,6 +196,7 @@ def run_state(
     emissions: Mapping[str, pb.EmissionSpec],
     tallies: Mapping[StageKey, StageTally],
     due: Iterable[StageKey] = (),
+    early: bool = False,
 ) -> pb.RunState.ValueType:
     """Say where a run stands, from one look at it.
 
@@ -178,10 +205,11 @@ def run_state(
         emissions: its emissions by key.
         tallies: the stages that are open.
         due: the stages that are open or should be; one that is not open yet is work to come.
+        early: whether counts were frozen before MATCH was finished, so that SEAL is its end.
     """
     if cancelled:
         return pb.RUN_STATE_CANCELLED
-    ends = [StageKey(pb.STAGE_FREEZE)]
+    ends = [SEAL if early else FREEZE]
     ends += [StageKey(last_stage(spec), key) for key, spec in emissions.items()]
     if all(is_finished(tallies, end) for end in ends):
         return pb.RUN_STATE_DONE
@@ -193,7 +221,7 @@ def run_state(
 
 def stability(tallies: Mapping[StageKey, StageTally], *, converged: bool) -> pb.Stability.ValueType:
     """Say how stable the counts are, given whether drift has been small for long enough."""
-    if is_finished(tallies, StageKey(pb.STAGE_MATCH)):
+    if is_finished(tallies, MATCH):
         return pb.STABILITY_COMPLETE
     return pb.STABILITY_CONVERGED if converged else pb.STABILITY_COUNTING
 

@@ -9,11 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from clipcurate.balancing.stability import StabilityRule, Windows, announced_pairs
+from clipcurate.errors import InvalidInputError
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.counts import Range, packed, ranges, unpacked
+from services.counter.stages import FREEZE
 from services.counter.store import Store, run_prefix
 
 Raw = Mapping[str, npt.NDArray[np.int64]]
+_FREEZES: dict[int, str] = {
+    pb.STABILITY_UNSPECIFIED: "complete",
+    pb.STABILITY_COMPLETE: "complete",
+    pb.STABILITY_CONVERGED: "converged",
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,16 @@ def rule_of(spec: pb.RunSpec) -> StabilityRule:
         windows=wanted.windows or default.windows,
         share=wanted.window_share or default.share,
     )
+
+
+def frozen_when(spec: pb.RunSpec) -> str:
+    """Return when a run's counts are frozen, as --freeze has it. Raises InvalidInputError."""
+    if spec.freeze not in _FREEZES:
+        raise InvalidInputError(
+            f"counts are frozen when complete or converged, not at stability {spec.freeze}; use a "
+            "client of the same version"
+        )
+    return _FREEZES[spec.freeze]
 
 
 def announced_of(spec: pb.RunSpec, totals: Mapping[str, int]) -> int:
@@ -103,7 +120,7 @@ class WindowStore:
         return {language: np.concatenate(pieces) for language, pieces in found.items()}
 
     def close(self, run_id: str, before: WindowState, after: WindowState, counts: Raw) -> bool:
-        """End a window with these counts; False if someone else has ended it."""
+        """End a window with these counts; False if it has ended, or counts are being frozen."""
         after = replace(after, base=secrets.token_hex(8))
         sizes = {language: len(array) for language, array in counts.items()}
         with self._store.node(run_id) as node:
@@ -111,7 +128,8 @@ class WindowStore:
             for part in ranges(sizes):
                 pipe.set(_key(run_id, after.base, part), packed(part, counts))
             pipe.execute()
-        closed = bool(self._store.call("close_window", run_id, before.base, *_fields(after)))
+        values = (before.base, str(FREEZE), *_fields(after))
+        closed = bool(self._store.call("close_window", run_id, *values))
         self._forget(run_id, before.base if closed else after.base, sizes)
         return closed
 

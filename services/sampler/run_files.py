@@ -1,10 +1,10 @@
 """A run's stored objects, as the sampler's tasks need them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,22 @@ from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.rpc.worker import Assignment
 from clipcurate.storage import StoredObject
 
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Watched(Iterable[Item]):
+    """Items for as long as the lease holds; as often as the items can be gone through."""
+
+    items: Iterable[Item]
+    assignment: Assignment
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items. Raises LeaseLostError, Draining."""
+        for item in self.items:
+            yield item
+            self.assignment.check()
+
 
 @lru_cache(maxsize=4)
 def frozen_counts(url: str, digest: str) -> snapshot.Counts:
@@ -43,12 +59,18 @@ class RunFiles:
     """The results of a run's finished tasks."""
 
     run: pb.Run
-    match_records: Sequence[pb.TaskRecord]
+    list_match_tasks: Callable[[], Sequence[pb.TaskRecord]]
 
     @classmethod
     def of(cls, assignment: Assignment, finished: FinishedTasks) -> "RunFiles":
-        """Look up the match tasks of an assignment's run."""
-        return cls(assignment.run, finished.before(assignment.lease, pb.STAGE_MATCH))
+        """Return the files of an assignment's run."""
+        lease = assignment.lease
+        return cls(assignment.run, lambda: finished.before(lease, pb.STAGE_MATCH))
+
+    @cached_property
+    def match_records(self) -> Sequence[pb.TaskRecord]:
+        """All match tasks, listed when they are first asked for."""
+        return self.list_match_tasks()
 
     @property
     def plan(self) -> RunPlan:
@@ -73,16 +95,17 @@ class RunFiles:
             run_id=self.run.run_id,
             snapshot_id=snapshot_id,
             rule=spec.rule,
-            plan=self._relative(spec.plan),
+            plan=self.relative(spec.plan),
             counts=counts,
-            metadata={ref.language: self._relative(ref.object) for ref in spec.metadata},
+            metadata={ref.language: self.relative(ref.object) for ref in spec.metadata},
             indexes=[
-                self._relative(record.result.match.index) if record.HasField("result") else None
+                self.relative(record.result.match.index) if record.HasField("result") else None
                 for record in self.match_records
             ],
         )
 
-    def _relative(self, ref: pb.ObjectRef) -> StoredObject:
+    def relative(self, ref: pb.ObjectRef) -> StoredObject:
+        """Return an object of the run's folder as the run's record names it."""
         return StoredObject(ref.url.removeprefix(self.folder() + "/"), ref.size, ref.hash)
 
     def require_finished(self) -> None:
@@ -100,16 +123,25 @@ class RunFiles:
         """Return the numbers of the counted tasks."""
         return [r.task.index for r in self.match_records if r.state == pb.TASK_STATE_DONE]
 
+    @property
+    def seen(self) -> int:
+        """Pairs of the counted tasks."""
+        return sum(self.match_records[task].result.match.pairs for task in self.counted())
+
+    @property
+    def counted_rows(self) -> int:
+        """Rows of the counted tasks by the plan."""
+        return sum(self.match_records[task].result.match.planned_rows for task in self.counted())
+
     def projection(self, raw: snapshot.Counts) -> snapshot.Projection | None:
         """Return how an open pool's counts are projected to what is announced; else None.
 
         A pool that turned out larger than announced is taken to be as large as it is.
         """
         announced = self.run.spec.stability.announced_pairs
-        seen = sum(self.match_records[task].result.match.pairs for task in self.counted())
-        if not announced or not seen:
+        if not announced or not self.seen:
             return None
-        return snapshot.Projection(raw, seen, max(announced, seen))
+        return snapshot.Projection(raw, self.seen, max(announced, self.seen))
 
     def indexes(self) -> Iterator[MatchIndex]:
         """Yield the match indexes of the counted tasks in order, each read when it is its turn."""
@@ -120,6 +152,10 @@ class RunFiles:
         """Return the tasks whose rows are unknown."""
         return [r for r in self.match_records if r.state == pb.TASK_STATE_QUARANTINED]
 
+    def quarantined_inputs(self) -> list[Any]:
+        """Return what these tasks would have read, for identities."""
+        return [self.plan.describe_task(record.task.index) for record in self.quarantined()]
+
     def unmatched_by_language(self) -> dict[str, int]:
         """Return the unmatched pairs per language, also of languages without metadata."""
         sums: Counter[str] = Counter()
@@ -129,11 +165,15 @@ class RunFiles:
 
     def index(self, task: int) -> MatchIndex | None:
         """Return a task's match index; None if it is quarantined."""
-        record = self.match_records[task]
-        if record.state == pb.TASK_STATE_QUARANTINED:
-            return None
-        ref = record.result.match.index
-        return MatchIndex.from_bytes(read(ref))
+        return index_of(self.match_records[task])
+
+
+def index_of(record: pb.TaskRecord) -> MatchIndex | None:
+    """Return the index of a finished match task; None if it is quarantined."""
+    if record.state == pb.TASK_STATE_QUARANTINED:
+        return None
+    ref = record.result.match.index
+    return MatchIndex.from_bytes(read(ref))
 
 
 class ScoredTasks(Iterable[Scored]):

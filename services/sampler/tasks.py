@@ -1,10 +1,8 @@
 """The sampler's tasks: freeze, score, gather, settle, plan, write, publish."""
 
 import json
-import logging
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,10 +20,8 @@ from clipcurate.datasets.publishing import (
     publish_images,
     publish_pairs,
 )
-from clipcurate.datasets.recount import recount
-from clipcurate.datasets.run_record import PREFIX
 from clipcurate.datasets.task_summary import TaskSummary
-from clipcurate.errors import ConflictError, DatasetError
+from clipcurate.errors import DatasetError
 from clipcurate.hashing import hash_bytes
 from clipcurate.metadata import Metadata
 from clipcurate.rpc.clients import CounterClient, LedgerClient
@@ -34,18 +30,17 @@ from clipcurate.rpc.finished import FinishedTasks
 from clipcurate.rpc.references import read, reference
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.rpc.worker import Assignment
+from services.sampler.freezing import Freezing
 from services.sampler.image_tasks import gather_task, settle_task
 from services.sampler.run_files import (
     RunFiles,
     ScoredTasks,
     SettledTasks,
+    Watched,
     frozen_counts,
     frozen_projection,
+    index_of,
 )
-
-Item = TypeVar("Item")
-
-log = logging.getLogger(__name__)
 
 STAGES = [
     pb.STAGE_PUBLISH,
@@ -53,6 +48,7 @@ STAGES = [
     pb.STAGE_PLAN,
     pb.STAGE_SETTLE,
     pb.STAGE_GATHER,
+    pb.STAGE_SEAL,
     pb.STAGE_SCORE,
     pb.STAGE_FREEZE,
 ]
@@ -65,9 +61,10 @@ class SamplerTasks:
     def __init__(self, ledger: LedgerClient, counter: CounterClient) -> None:
         self._ledger = ledger
         self._finished = FinishedTasks(ledger)
-        self._counter = counter
+        freezing = Freezing(ledger, counter)
         self._stages: dict[int, Callable[[Assignment, RunFiles], pb.TaskResult]] = {
-            pb.STAGE_FREEZE: self._freeze,
+            pb.STAGE_FREEZE: freezing.freeze,
+            pb.STAGE_SEAL: freezing.seal,
             pb.STAGE_SCORE: self._score,
             pb.STAGE_GATHER: self._gather,
             pb.STAGE_SETTLE: self._settle,
@@ -81,41 +78,16 @@ class SamplerTasks:
         files = RunFiles.of(assignment, self._finished)
         return self._stages[assignment.task.stage](assignment, files)
 
-    def _freeze(self, assignment: Assignment, files: RunFiles) -> pb.TaskResult:
-        """Freeze the counts; where they contradict the ledger, the match indexes decide."""
-        files.require_finished()
-        live = self._counter.get_counts(files.run.run_id)
-        counts, consistent = live.counts, live.consistent
-        if not consistent:
-            log.error("counts contradict the ledger; recounting", extra={"run": files.run.run_id})
-            counts = recount(files.sizes, _Watched(files.indexes(), assignment))
-            self._replace(assignment.lease, files, counts)
-        quarantined = [files.plan.describe_task(r.task.index) for r in files.quarantined()]
-        projection = files.projection(counts)
-        acted_on = projection.counts if projection else counts
-        about = projection.identity() if projection else None
-        name = snapshot.snapshot_id(files.run.run_id, quarantined, acted_on, about)
-        folder, content = files.folder(), snapshot.to_bytes(acted_on, projection)
-        stored = storage.publish_bytes(content, folder, f"counts-{name}", ".parquet")
-        record = storage.publish_bytes(
-            files.record(name, stored).to_bytes(), files.folder(), f"{PREFIX}-{name}", ".json"
-        )
-        result = pb.FreezeResult(
-            snapshot_id=name,
-            snapshot=reference(folder, stored),
-            recounted=not consistent,
-            record=reference(files.folder(), record),
-        )
-        return pb.TaskResult(freeze=result)
-
-    def _replace(self, lease: pb.Lease, files: RunFiles, counts: snapshot.Counts) -> None:
-        run_id = files.run.run_id
-        if self._counter.replace_counts(run_id, counts, files.counted(), lease):
-            raise ConflictError(f"run {run_id}: its counts changed while they were replaced")
+    def _match_task(self, assignment: Assignment, files: RunFiles) -> pb.TaskRecord:
+        """Return the match task that a SCORE task reads; others may still be open."""
+        run, number = assignment.run, assignment.task.index
+        if run.frozen_early:
+            return self._ledger.get_task(run.run_id, pb.STAGE_MATCH, number)
+        return files.match_records[number]
 
     def _score(self, assignment: Assignment, files: RunFiles) -> pb.TaskResult:
         """Pass 1: the critical t of every pair of one match task."""
-        index = files.index(assignment.task.index)
+        index = index_of(self._match_task(assignment, files))
         if index is None:
             return pb.TaskResult(score=pb.ScoreResult())
         request = request_of(assignment.emission.spec)
@@ -150,7 +122,7 @@ class SamplerTasks:
         """Fix the cut and the ranges of the parts."""
         request, counts = request_of(assignment.emission.spec), self._counts(files)
         scored = self._scored(assignment, files)
-        cuts = resolve_cuts(request, counts, _Watched(scored, assignment))
+        cuts = resolve_cuts(request, counts, Watched(scored, assignment))
         frozen = self._frozen(files)
         projection = frozen_projection(frozen.snapshot.url, frozen.snapshot.hash)
         plan = make_plan(
@@ -158,9 +130,10 @@ class SamplerTasks:
             files.identity,
             frozen.snapshot_id,
             cuts,
-            _Watched(scored.summaries(request, counts, cuts), assignment),
+            Watched(scored.summaries(request, counts, cuts), assignment),
             unknown_rows(files),
             projection.identity() if projection else None,
+            frozen_early=assignment.run.frozen_early,
         )
         folder = files.folder("emissions")
         stored = storage.publish_bytes(plan.to_bytes(), folder, plan.emission_id, ".json")
@@ -242,31 +215,18 @@ class SamplerTasks:
         return EmissionPlan.from_bytes(read(ref))
 
     def _provenance(self, files: RunFiles) -> dict[str, Any]:
-        spec = files.run.spec
+        spec, frozen = files.run.spec, self._frozen(files)
         return {
             **made_here(),
             "run": files.folder(),
             "plan": spec.plan.url,
             "engine": spec.engine,
             "dedup": files.plan.dedup.by if files.plan.dedup else None,
-            "stability": "complete",
+            **_stability(frozen),
             "pool": "open" if spec.stability.announced_pairs else "sealed",
-            "recounted": self._frozen(files).recounted,
+            "recounted": frozen.recounted,
             "unmatched_by_language": files.unmatched_by_language(),
         }
-
-
-@dataclass(frozen=True)
-class _Watched(Iterable[Item]):
-    """Items for as long as the lease holds; as often as the items can be gone through."""
-
-    items: Iterable[Item]
-    assignment: Assignment
-
-    def __iter__(self) -> Iterator[Item]:
-        for item in self.items:
-            yield item
-            self.assignment.check()
 
 
 def unknown_rows(files: RunFiles) -> list[dict[str, Any]]:
@@ -279,3 +239,15 @@ def unknown_rows(files: RunFiles) -> list[dict[str, Any]]:
 
 def _entries(spec: pb.RunSpec) -> dict[str, tuple[str, ...]]:
     return {ref.language: Metadata.from_bytes(read(ref.object)).entries for ref in spec.metadata}
+
+
+def _stability(frozen: pb.FreezeResult) -> dict[str, Any]:
+    """Return how stable the counts were when they were frozen."""
+    if not frozen.HasField("convergence"):
+        return {"stability": "complete"}
+    found = frozen.convergence
+    names = ("tasks", "pairs_seen", "pairs_announced", "drift", "windows", "epsilon")
+    return {
+        "stability": "converged",
+        "convergence": {name: getattr(found, name) for name in names},
+    }

@@ -3,12 +3,14 @@
 import json
 import random
 from collections import Counter, defaultdict
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clipcurate.balancing.stability import StabilityRule
 from clipcurate.cli.options import run_request
 from clipcurate.cli.submission import Submission, prepare
 from clipcurate.datasets.request import EmissionRequest, ImageName
@@ -30,6 +32,7 @@ class Variant:
     name: str
     entries: dict[str, list[str]]
     dedup: str = ""
+    freeze: str = "complete"
     group: ImageName | None = None
 
     def metadata(self, inputs: Path) -> Path:
@@ -39,7 +42,8 @@ class Variant:
 
 PLAIN = Variant("plain", {"all": ENTRIES}, group="url")
 MIXED = Variant("languages-dedup", {"en": ENTRIES, "de": ENTRIES[:10_000]}, "url")
-VARIANTS = (PLAIN, MIXED)
+EARLY = Variant("converged", {"all": ENTRIES}, group="url", freeze="converged")
+VARIANTS = (PLAIN, MIXED, EARLY)
 
 
 def write_inputs(folder: Path, rows: int) -> Path:
@@ -70,12 +74,18 @@ def _caption(rng: random.Random) -> str:
     return rng.choice([" ", ", "]).join(words)
 
 
-def brute_force_counts(inputs: Path, variant: Variant) -> dict[str, list[int]]:
-    """Count texts per language and entry, by the published rule spelled out."""
+def brute_force_counts(
+    inputs: Path, variant: Variant, tasks: Container[int] | None = None
+) -> dict[str, list[int]]:
+    """Count texts per language and entry, by the published rule spelled out; of some tasks only."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     seen: set[str] = set()
     for shard in range(SHARDS):
-        for row in pq.read_table(inputs / "pool" / f"{shard}.parquet").to_pylist():
+        rows = pq.read_table(inputs / "pool" / f"{shard}.parquet").to_pylist()
+        for number, row in enumerate(rows):
+            task = shard * -(-len(rows) // TASK_ROWS) + number // TASK_ROWS
+            if tasks is not None and task not in tasks:
+                continue
             if variant.dedup and row["url"] in seen:
                 continue
             seen.add(row["url"])
@@ -106,6 +116,8 @@ def submission(inputs: Path, variant: Variant, output: Path, order_seed: int) ->
         task_rows=TASK_ROWS,
         dedup=variant.dedup,
         order_seed=order_seed,
+        stability=StabilityRule(epsilon=2.0, windows=2, share=0.05),
+        freeze=variant.freeze,
     )
     wanted = [
         EmissionRequest("balanced", t=T, part_bytes=PART_BYTES),

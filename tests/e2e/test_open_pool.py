@@ -54,6 +54,23 @@ def test_a_tenth_of_a_pool_is_thinned_as_the_whole_pool_would_be(
     assert matched == same_law, "p = t / c is the same where t and c are both ten times as large"
 
 
+def test_a_part_whose_counts_converged_stands_for_the_announced_pool(
+    arguments: list[object], tmp_path: Path, command_line: CommandLine
+) -> None:
+    """One matcher ends a window at each task; any drift will do, so the second is enough."""
+    early = ["--freeze", "converged", "--epsilon", 100, "--windows", 1, "--workers", 1]
+    done = command_line(*arguments, *early, "--t", T, "--announced-pairs", ANNOUNCED)
+    assert done.returncode == 0, done.stderr
+    manifest = verify_dataset(done.stdout.strip(), str(tmp_path / "out"))
+    assert manifest.totals.pairs == ROWS
+    assert manifest.identity["projected"]["announced"] == ANNOUNCED
+    assert manifest.identity["projected"]["seen"] <= ROWS
+    found = manifest.provenance
+    assert (found["pool"], found["stability"]) == ("open", "converged")
+    assert found["convergence"]["windows"] == 1
+    assert "of the pool, converged" in done.stderr
+
+
 @pytest.mark.parametrize("more", [["--size", 50], ["--t", T, "--dedup", "uid"]])
 def test_what_needs_the_whole_pool_is_refused(
     arguments: list[object], command_line: CommandLine, more: list[object]

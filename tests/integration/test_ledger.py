@@ -335,7 +335,7 @@ def test_one_emission_blocked_and_another_under_way_is_no_blocked_run(
     ledger.fail(claim(ledger, stages=[pb.STAGE_SCORE]), pb.FAILURE_KIND_PERMANENT, "no")
     lease = claim(ledger, stages=[pb.STAGE_SCORE])
     task_id = f"{pb.STAGE_SCORE}:{lease.task.emission_key}:0"
-    store.call("complete", RUN, task_id, lease.token, b"")  # its successor is not open yet
+    store.call("complete", RUN, task_id, lease.token, b"", "")  # its successor is not open yet
     assert ledger.run(RUN).state == pb.RUN_STATE_ACTIVE
     ledger.advance(RUN)
     assert ledger.run(RUN).state == pb.RUN_STATE_ACTIVE
@@ -405,7 +405,7 @@ def test_a_stage_that_a_crash_left_closed_opens_at_the_next_claim(
     ledger.create(RUN, spec(1), [])
     lease = claim(ledger)
     result = match_result().SerializeToString()
-    store.call("complete", RUN, "1::0", lease.token, result)  # and the counter dies here
+    store.call("complete", RUN, "1::0", lease.token, result, "")  # and the counter dies here
     assert ledger.claim("a", [pb.STAGE_FREEZE]) is None
     claim(ledger, stages=[pb.STAGE_FREEZE])
 
@@ -500,10 +500,10 @@ def test_a_clock_that_goes_back_holds_nothing_up(ledger: Ledger, store: Store) -
 
 def test_a_stage_that_is_due_no_more_is_not_opened(ledger: Ledger, store: Store) -> None:
     ledger.create(RUN, spec(1), [])
-    late = [RUN, str(StageKey(pb.STAGE_FREEZE)), 1, 0, "", str(StageKey(pb.STAGE_MATCH)), 0.5]
+    late = [RUN, "2:", 1, 0, "", "1:", "", "", "10:", 0.5]
     assert store.call("open_stage", *late) == -1, "a task is open again: Redis came back older"
     store.redis.delete(*store.redis.scan_iter(run_prefix(RUN) + "*"))
-    first = [RUN, str(StageKey(pb.STAGE_MATCH)), 1, 0, "", "", 0.5]
+    first = [RUN, "1:", 1, 0, "", "", "", "", "10:", 0.5]
     assert store.call("open_stage", *first) == -1, "Redis has lost the run"
     assert not list(store.redis.scan_iter(run_prefix(RUN) + "*"))
     ledger.create(RUN, spec(1), [])

@@ -35,9 +35,13 @@ class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType
     STAGE_MATCH: _Stage.ValueType  # 1
     """Match one task's texts, write its match index, count its hits."""
     STAGE_FREEZE: _Stage.ValueType  # 2
-    """Check the counts and freeze them as a snapshot (one task per run)."""
+    """Check the counts and freeze them as a snapshot (one task per run). Opens
+    when MATCH is finished, or where asked when the counts are converged.
+    """
     STAGE_SCORE: _Stage.ValueType  # 3
-    """Pass 1: critical t of every pair (one task per counted match task)."""
+    """Pass 1: critical t of every pair (one task per match task, which waits for
+    it where MATCH is not finished).
+    """
     STAGE_PLAN: _Stage.ValueType  # 4
     """Fix the cut and the ranges of the parts (one task per emission)."""
     STAGE_WRITE: _Stage.ValueType  # 5
@@ -52,6 +56,11 @@ class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType
     """
     STAGE_DEDUP: _Stage.ValueType  # 9
     """After KEYS: find the duplicates among the ids of one partition."""
+    STAGE_SEAL: _Stage.ValueType  # 10
+    """After MATCH and before PLAN, where the counts were frozen before MATCH was
+    finished: record what was counted and what is quarantined (one task per
+    run).
+    """
     STAGE_GATHER: _Stage.ValueType  # 11
     """Between SCORE and PLAN, in an emission that gathers rows: settle the texts
     of one match task among themselves, image by image (one task per match task).
@@ -60,17 +69,21 @@ class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType
     """After GATHER: settle the images of one partition across tasks."""
 
 class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
-    """The kinds of work, in the order in which a run goes through them (but for
-    those from 8 on).
+    """The kinds of work. STAGE_MATCH to STAGE_TRAIN are in the order in which a run
+    goes through them; the others say where they belong.
     """
 
 STAGE_UNSPECIFIED: Stage.ValueType  # 0
 STAGE_MATCH: Stage.ValueType  # 1
 """Match one task's texts, write its match index, count its hits."""
 STAGE_FREEZE: Stage.ValueType  # 2
-"""Check the counts and freeze them as a snapshot (one task per run)."""
+"""Check the counts and freeze them as a snapshot (one task per run). Opens
+when MATCH is finished, or where asked when the counts are converged.
+"""
 STAGE_SCORE: Stage.ValueType  # 3
-"""Pass 1: critical t of every pair (one task per counted match task)."""
+"""Pass 1: critical t of every pair (one task per match task, which waits for
+it where MATCH is not finished).
+"""
 STAGE_PLAN: Stage.ValueType  # 4
 """Fix the cut and the ranges of the parts (one task per emission)."""
 STAGE_WRITE: Stage.ValueType  # 5
@@ -85,6 +98,11 @@ and part them (one task per match task).
 """
 STAGE_DEDUP: Stage.ValueType  # 9
 """After KEYS: find the duplicates among the ids of one partition."""
+STAGE_SEAL: Stage.ValueType  # 10
+"""After MATCH and before PLAN, where the counts were frozen before MATCH was
+finished: record what was counted and what is quarantined (one task per
+run).
+"""
 STAGE_GATHER: Stage.ValueType  # 11
 """Between SCORE and PLAN, in an emission that gathers rows: settle the texts
 of one match task among themselves, image by image (one task per match task).
@@ -139,8 +157,8 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     RUN_STATE_BLOCKED: _RunState.ValueType  # 2
     """At least one task is blocked and nothing else can be done."""
     RUN_STATE_DONE: _RunState.ValueType  # 3
-    """The counts are frozen, and every requested emission is published (and
-    trained on, if asked).
+    """Every pair is counted, the counts are frozen, and every requested emission
+    is published (and trained on, if asked).
     """
     RUN_STATE_CANCELLED: _RunState.ValueType  # 4
     """An operator cancelled it."""
@@ -154,8 +172,8 @@ RUN_STATE_ACTIVE: RunState.ValueType  # 1
 RUN_STATE_BLOCKED: RunState.ValueType  # 2
 """At least one task is blocked and nothing else can be done."""
 RUN_STATE_DONE: RunState.ValueType  # 3
-"""The counts are frozen, and every requested emission is published (and
-trained on, if asked).
+"""Every pair is counted, the counts are frozen, and every requested emission
+is published (and trained on, if asked).
 """
 RUN_STATE_CANCELLED: RunState.ValueType  # 4
 """An operator cancelled it."""
@@ -442,6 +460,7 @@ class RunSpec(_message.Message):
     STABILITY_FIELD_NUMBER: _builtins.int
     PLANNED_ROWS_FIELD_NUMBER: _builtins.int
     ROWS_ESTIMATED_FIELD_NUMBER: _builtins.int
+    FREEZE_FIELD_NUMBER: _builtins.int
     output_url: _builtins.str
     """Folder (fsspec URL) of everything the run writes."""
     num_tasks: _builtins.int
@@ -462,6 +481,11 @@ class RunSpec(_message.Message):
     """Rows of all match tasks by the plan."""
     rows_estimated: _builtins.bool
     """Whether rows of some shard are an estimate from its size."""
+    freeze: Global___Stability.ValueType
+    """How stable counts must be to be frozen: STABILITY_CONVERGED freezes them
+    while matching goes on. Unspecified: as STABILITY_COMPLETE. No part of the
+    identity, but what is frozen is part of the snapshot's.
+    """
     @_builtins.property
     def plan(self) -> Global___ObjectRef:
         """The stored plan: shards, pins, columns, tasks."""
@@ -488,10 +512,11 @@ class RunSpec(_message.Message):
         stability: Global___StabilitySpec | None = ...,
         planned_rows: _builtins.int = ...,
         rows_estimated: _builtins.bool = ...,
+        freeze: Global___Stability.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "stability", b"stability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dedup_partitions", b"dedup_partitions", "engine", b"engine", "metadata", b"metadata", "num_tasks", b"num_tasks", "order_seed", b"order_seed", "output_url", b"output_url", "plan", b"plan", "planned_rows", b"planned_rows", "rows_estimated", b"rows_estimated", "rule", b"rule", "stability", b"stability"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dedup_partitions", b"dedup_partitions", "engine", b"engine", "freeze", b"freeze", "metadata", b"metadata", "num_tasks", b"num_tasks", "order_seed", b"order_seed", "output_url", b"output_url", "plan", b"plan", "planned_rows", b"planned_rows", "rows_estimated", b"rows_estimated", "rule", b"rule", "stability", b"stability"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -929,6 +954,7 @@ class FreezeResult(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     RECOUNTED_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
+    CONVERGENCE_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """Hash of run, accepted quarantine and counts."""
     recounted: _builtins.bool
@@ -939,7 +965,13 @@ class FreezeResult(_message.Message):
 
     @_builtins.property
     def record(self) -> Global___ObjectRef:
-        """The run's record: names of all that the run's folder holds."""
+        """The run's record: names of all that the run's folder holds. Absent where
+        MATCH was not finished: then it is SEAL's.
+        """
+
+    @_builtins.property
+    def convergence(self) -> Global___Convergence:
+        """On what the counts stand where MATCH was not finished."""
 
     def __init__(
         self,
@@ -948,14 +980,81 @@ class FreezeResult(_message.Message):
         snapshot: Global___ObjectRef | None = ...,
         recounted: _builtins.bool = ...,
         record: Global___ObjectRef | None = ...,
+        convergence: Global___Convergence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record", "snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["convergence", b"convergence", "record", b"record", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["record", b"record", "recounted", b"recounted", "snapshot", b"snapshot", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["convergence", b"convergence", "record", b"record", "recounted", b"recounted", "snapshot", b"snapshot", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FreezeResult: _TypeAlias = FreezeResult  # noqa: Y015
+
+@_typing.final
+class Convergence(_message.Message):
+    """Counts that were frozen because they were converged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASKS_FIELD_NUMBER: _builtins.int
+    PAIRS_SEEN_FIELD_NUMBER: _builtins.int
+    PAIRS_ANNOUNCED_FIELD_NUMBER: _builtins.int
+    DRIFT_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    EPSILON_FIELD_NUMBER: _builtins.int
+    tasks: _builtins.int
+    """Match tasks whose counts they are."""
+    pairs_seen: _builtins.int
+    """Pairs of these tasks."""
+    pairs_announced: _builtins.int
+    """Pairs that the counts are projected to."""
+    drift: _builtins.float
+    """Drift of the last window."""
+    windows: _builtins.int
+    """How many windows in a row were below epsilon."""
+    epsilon: _builtins.float
+    """The run's epsilon."""
+    def __init__(
+        self,
+        *,
+        tasks: _builtins.int = ...,
+        pairs_seen: _builtins.int = ...,
+        pairs_announced: _builtins.int = ...,
+        drift: _builtins.float = ...,
+        windows: _builtins.int = ...,
+        epsilon: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drift", b"drift", "epsilon", b"epsilon", "pairs_announced", b"pairs_announced", "pairs_seen", b"pairs_seen", "tasks", b"tasks", "windows", b"windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Convergence: _TypeAlias = Convergence  # noqa: Y015
+
+@_typing.final
+class SealResult(_message.Message):
+    """Result of sealing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def record(self) -> Global___ObjectRef:
+        """The run's record: names of all that the run's folder holds."""
+
+    def __init__(
+        self,
+        *,
+        record: Global___ObjectRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealResult: _TypeAlias = SealResult  # noqa: Y015
 
 @_typing.final
 class ScoreResult(_message.Message):
@@ -1184,6 +1283,7 @@ class TaskResult(_message.Message):
     TRAIN_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
     DEDUP_FIELD_NUMBER: _builtins.int
+    SEAL_FIELD_NUMBER: _builtins.int
     GATHER_FIELD_NUMBER: _builtins.int
     SETTLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
@@ -1205,6 +1305,8 @@ class TaskResult(_message.Message):
     @_builtins.property
     def dedup(self) -> Global___DedupResult: ...
     @_builtins.property
+    def seal(self) -> Global___SealResult: ...
+    @_builtins.property
     def gather(self) -> Global___GatherResult: ...
     @_builtins.property
     def settle(self) -> Global___SettleResult: ...
@@ -1220,14 +1322,15 @@ class TaskResult(_message.Message):
         train: Global___TrainResult | None = ...,
         keys: Global___KeysResult | None = ...,
         dedup: Global___DedupResult | None = ...,
+        seal: Global___SealResult | None = ...,
         gather: Global___GatherResult | None = ...,
         settle: Global___SettleResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dedup", b"dedup", "freeze", b"freeze", "gather", b"gather", "keys", b"keys", "match", b"match", "plan", b"plan", "publish", b"publish", "result", b"result", "score", b"score", "settle", b"settle", "train", b"train", "write", b"write"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dedup", b"dedup", "freeze", b"freeze", "gather", b"gather", "keys", b"keys", "match", b"match", "plan", b"plan", "publish", b"publish", "result", b"result", "score", b"score", "seal", b"seal", "settle", b"settle", "train", b"train", "write", b"write"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dedup", b"dedup", "freeze", b"freeze", "gather", b"gather", "keys", b"keys", "match", b"match", "plan", b"plan", "publish", b"publish", "result", b"result", "score", b"score", "settle", b"settle", "train", b"train", "write", b"write"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dedup", b"dedup", "freeze", b"freeze", "gather", b"gather", "keys", b"keys", "match", b"match", "plan", b"plan", "publish", b"publish", "result", b"result", "score", b"score", "seal", b"seal", "settle", b"settle", "train", b"train", "write", b"write"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["match", "freeze", "score", "plan", "write", "publish", "train", "keys", "dedup", "gather", "settle"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["match", "freeze", "score", "plan", "write", "publish", "train", "keys", "dedup", "seal", "gather", "settle"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
@@ -1295,6 +1398,7 @@ class StageProgress(_message.Message):
     QUARANTINED_FIELD_NUMBER: _builtins.int
     UNITS_DONE_FIELD_NUMBER: _builtins.int
     UNITS_TOTAL_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     stage: Global___Stage.ValueType
     """Kind of work."""
     emission_key: _builtins.str
@@ -1315,6 +1419,8 @@ class StageProgress(_message.Message):
     """Units (pairs, or training steps) done, in-flight tasks included."""
     units_total: _builtins.int
     """Units in all where known, else 0."""
+    waiting: _builtins.int
+    """Tasks that wait for the match task that they read."""
     def __init__(
         self,
         *,
@@ -1328,10 +1434,11 @@ class StageProgress(_message.Message):
         quarantined: _builtins.int = ...,
         units_done: _builtins.int = ...,
         units_total: _builtins.int = ...,
+        waiting: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked", b"blocked", "done", b"done", "emission_key", b"emission_key", "leased", b"leased", "quarantined", b"quarantined", "ready", b"ready", "stage", b"stage", "total", b"total", "units_done", b"units_done", "units_total", b"units_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked", b"blocked", "done", b"done", "emission_key", b"emission_key", "leased", b"leased", "quarantined", b"quarantined", "ready", b"ready", "stage", b"stage", "total", b"total", "units_done", b"units_done", "units_total", b"units_total", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1479,6 +1586,8 @@ class Run(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UNMATCHED_BY_LANGUAGE_FIELD_NUMBER: _builtins.int
     STABILITY_PROGRESS_FIELD_NUMBER: _builtins.int
+    FROZEN_EARLY_FIELD_NUMBER: _builtins.int
+    FROZEN_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Hash of what determines the counts."""
     state: Global___RunState.ValueType
@@ -1491,6 +1600,8 @@ class Run(_message.Message):
     """Hits counted."""
     created_at: _builtins.float
     """Unix time of creation, seconds."""
+    frozen_early: _builtins.bool
+    """Whether FREEZE opened before MATCH was finished."""
     @_builtins.property
     def spec(self) -> Global___RunSpec:
         """The request."""
@@ -1517,6 +1628,10 @@ class Run(_message.Message):
     def stability_progress(self) -> Global___StabilityProgress:
         """How stable its counts are, in figures."""
 
+    @_builtins.property
+    def frozen(self) -> Global___FreezeResult:
+        """Set once the counts are frozen."""
+
     def __init__(
         self,
         *,
@@ -1532,10 +1647,12 @@ class Run(_message.Message):
         created_at: _builtins.float = ...,
         unmatched_by_language: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         stability_progress: Global___StabilityProgress | None = ...,
+        frozen_early: _builtins.bool = ...,
+        frozen: Global___FreezeResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "stability_progress", b"stability_progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frozen", b"frozen", "spec", b"spec", "stability_progress", b"stability_progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "emissions", b"emissions", "hits", b"hits", "pairs", b"pairs", "problems", b"problems", "run_id", b"run_id", "spec", b"spec", "stability", b"stability", "stability_progress", b"stability_progress", "stages", b"stages", "state", b"state", "unmatched_by_language", b"unmatched_by_language"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "emissions", b"emissions", "frozen", b"frozen", "frozen_early", b"frozen_early", "hits", b"hits", "pairs", b"pairs", "problems", b"problems", "run_id", b"run_id", "spec", b"spec", "stability", b"stability", "stability_progress", b"stability_progress", "stages", b"stages", "state", b"state", "unmatched_by_language", b"unmatched_by_language"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

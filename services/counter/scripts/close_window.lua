@@ -1,6 +1,9 @@
 -- Ends a window of the stability of a run's counts, unless someone else has
--- ended it. ARGV: base of the window as read, then fields and their values.
+-- ended it, or the counts are being frozen: then its windows stay as they are.
+-- ARGV: base of the window as read, the stage that freezes, then fields and
+-- their values.
 local window = key('window')
+if redis.call('HEXISTS', key('stages'), ARGV[2]) == 1 then return 0 end
 if (redis.call('HGET', window, 'base') or '') ~= ARGV[1] then return 0 end
-redis.call('HSET', window, unpack(ARGV, 2))
+redis.call('HSET', window, unpack(ARGV, 3))
 return 1

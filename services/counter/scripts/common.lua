@@ -58,6 +58,26 @@ local function enqueue(id, at)
   redis.call('ZADD', queue_key(id), at, id)
 end
 
+local function finished(stage)
+  local sizes = redis.call('HMGET', key('stages'), stage, stage .. '/opened')
+  local ended = redis.call('HMGET', key('tally:' .. stage), 'done', 'quarantined')
+  return sizes[1] and sizes[1] == sizes[2]
+    and tonumber(ended[1] or 0) + tonumber(ended[2] or 0) == tonumber(sizes[1])
+end
+
+-- Tasks of other stages that waited for this one may be handed out now. Those
+-- that are not opened yet will not wait.
+local function wake(id)
+  local number = tonumber(string.match(id, '%d+$'))
+  for _, stage in ipairs(redis.call('SMEMBERS', key('followers:' .. stage_of(id)))) do
+    if number < tonumber(redis.call('HGET', key('stages'), stage .. '/opened')) then
+      redis.call('HINCRBY', key('tally:' .. stage), 'waiting', -1)
+      redis.call('HINCRBY', key('tally:' .. stage), 'ready', 1)
+      enqueue(stage .. ':' .. number, 0)
+    end
+  end
+end
+
 -- A failed attempt: back off, or block once there were too many.
 local function failed(id, reason, backoff_ms, max_failures)
   local task = task_key(id)

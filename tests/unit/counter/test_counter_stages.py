@@ -6,6 +6,9 @@ from hypothesis import strategies as st
 
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.stages import (
+    FREEZE,
+    MATCH,
+    SEAL,
     StageKey,
     StageTally,
     due_stages,
@@ -15,7 +18,7 @@ from services.counter.stages import (
     reading_stages,
     run_state,
     stability,
-    stage_before,
+    stages_before,
 )
 
 RUN = pb.RunSpec(num_tasks=3)
@@ -23,8 +26,6 @@ DEDUP_RUN = pb.RunSpec(num_tasks=3, dedup_partitions=2)
 PLAIN = pb.EmissionSpec(kind=pb.EMISSION_KIND_MATCHED)
 TRAINED = pb.EmissionSpec(train=pb.TrainSpec(preset="tiny"))
 DONE = {"done": 3, "total": 3}
-FREEZE = StageKey(pb.STAGE_FREEZE)
-MATCH = StageKey(pb.STAGE_MATCH)
 STAGES = st.sampled_from([value for value in pb.Stage.values() if value])
 
 
@@ -96,14 +97,56 @@ def test_an_emission_that_gathers_rows() -> None:
         ["planA:1", "publishB:1"],
     ]
     plan, settle = StageKey(pb.STAGE_PLAN, "A"), StageKey(pb.STAGE_SETTLE, "A")
-    assert stage_before(plan, RUN, grouped) == settle
-    assert stage_before(plan, RUN, PLAIN) == StageKey(pb.STAGE_SCORE, "A")
+    assert stages_before(plan, RUN, grouped) == [settle]
+    assert stages_before(plan, RUN, PLAIN) == [StageKey(pb.STAGE_SCORE, "A")]
     assert StageKey(pb.STAGE_SCORE, "A").place < settle.place < plan.place
 
 
 def test_the_first_stage_that_reads_may_quarantine() -> None:
     assert reading_stages(RUN) == (MATCH, FREEZE)
-    assert reading_stages(DEDUP_RUN) == (StageKey(pb.STAGE_KEYS), StageKey(pb.STAGE_DEDUP))
+    assert reading_stages(RUN, early=True) == (MATCH, SEAL)
+    for early in (False, True):
+        found = reading_stages(DEDUP_RUN, early)
+        assert found == (StageKey(pb.STAGE_KEYS), StageKey(pb.STAGE_DEDUP))
+
+
+def test_counts_that_are_frozen_early() -> None:
+    """Scoring begins, what follows it waits for all of matching, and only its end is the end."""
+    emissions, score = {"A": PLAIN}, StageKey(pb.STAGE_SCORE, "A")
+    tallies = {MATCH: StageTally(3, done=1, ready=2)}
+    assert list(due_stages(RUN, emissions, tallies, {}, early=True)) == [(MATCH, 3), (FREEZE, 1)]
+    tallies[FREEZE] = StageTally(1, done=1)
+    tallies[score] = StageTally(3, done=1, waiting=2)
+    due = [key for key, _ in due_stages(RUN, emissions, tallies, {}, early=True)]
+    assert due == [MATCH, FREEZE, score]
+    tallies |= {MATCH: StageTally(3, done=3), score: StageTally(3, done=3)}
+    due = [key for key, _ in due_stages(RUN, emissions, tallies, {}, early=True)]
+    assert due == [MATCH, FREEZE, SEAL, score]
+    assert run_state(False, {}, tallies, early=True) == pb.RUN_STATE_ACTIVE
+    tallies[SEAL] = StageTally(1, done=1)
+    due = [key for key, _ in due_stages(RUN, emissions, tallies, {}, early=True)]
+    assert due == [MATCH, FREEZE, SEAL, score, StageKey(pb.STAGE_PLAN, "A")]
+    assert sorted(due, key=lambda key: key.place) == [MATCH, FREEZE, score, SEAL, due[-1]]
+    assert run_state(False, {}, tallies, early=True) == pb.RUN_STATE_DONE
+
+
+@pytest.mark.parametrize("first", [pb.STAGE_PLAN, pb.STAGE_GATHER])
+def test_what_follows_scoring_needs_the_seal(first: pb.Stage.ValueType) -> None:
+    group = pb.GROUP_URL if first == pb.STAGE_GATHER else pb.GROUP_UNSPECIFIED
+    emission, after = pb.EmissionSpec(group=group), StageKey(first, "A")
+    score = StageKey(pb.STAGE_SCORE, "A")
+    assert stages_before(after, RUN, emission, early=True) == [score, SEAL]
+    assert stages_before(after, RUN, emission) == [score]
+    assert stages_before(score, RUN, emission, early=True) == [FREEZE]
+    assert stages_before(SEAL, RUN, early=True) == [MATCH, FREEZE]
+    assert stages_before(FREEZE, RUN) == [MATCH]
+
+
+def test_tasks_that_wait_are_no_work_that_can_be_done() -> None:
+    score = StageKey(pb.STAGE_SCORE, "A")
+    tallies = {MATCH: StageTally(3, done=2, blocked=1), FREEZE: StageTally(1, done=1)}
+    tallies[score] = StageTally(3, done=2, waiting=1)
+    assert run_state(False, {"A": PLAIN}, tallies, early=True) == pb.RUN_STATE_BLOCKED
 
 
 def test_an_emission_without_parts_is_published_all_the_same() -> None:

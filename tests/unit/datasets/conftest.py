@@ -31,11 +31,12 @@ def make_run(tmp_path: Path) -> MakeRun:
         columns: Columns | None = None,
         dedup: By | None = None,
         announced: int = 0,
+        tasks: tuple[int, ...] | None = None,
     ) -> Run:
         patterns = [str(path) for path in pool]
         plan = RunPlan.make(patterns, columns or Columns(), task_rows, None, dedup)
         output = tmp_path / f"output-{task_rows}-{dedup}-{announced}"
-        return freeze(plan, match(plan), str(output), announced)
+        return freeze(plan, match(plan), str(output), announced, tasks)
 
     return make
 

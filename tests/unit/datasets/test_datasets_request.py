@@ -73,7 +73,8 @@ def test_identity_is_json_and_tells_requests_apart() -> None:
     ]
     ids = {hash_json(request.identity(run, "s")) for request in requests}
     ids |= {hash_json(RAW.identity(run, "t")), hash_json(RAW.identity({**run, "id": "q"}, "s"))}
-    assert len(ids) == len(requests) + 2
+    ids |= {hash_json(RAW.identity(run, "s", None, lost)) for lost in ([], ["a"])}
+    assert len(ids) == len(requests) + 4
     identity = BALANCED.identity(run, "s")
     assert json.loads(json.dumps(identity)) == identity
     assert identity["target"] == {"t": "0x1.0000000000000p+2"}

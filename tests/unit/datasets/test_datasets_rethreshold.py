@@ -236,6 +236,13 @@ def test_another_dataset_is_left_alone_and_damage_is_noticed(make_run, many_text
             rethreshold(url, T)
 
 
+def test_a_subset_of_a_dataset_from_converged_counts(make_run, parquet_pool: Path) -> None:  # type: ignore[no-untyped-def]
+    run = make_run(parquet_pool, task_rows=30, announced=200, tasks=(1, 3))
+    url = rethreshold(run.emit(replace(BALANCED, t=40.0)), T)
+    assert verify_dataset(url, run.folder).identity["quarantined"] == []
+    assert rows(url) == run.kept(replace(BALANCED, t=T))
+
+
 def test_a_subset_of_an_open_pool_s_dataset_says_so_too(make_run, parquet_pool: Path) -> None:  # type: ignore[no-untyped-def]
     run = make_run(parquet_pool, task_rows=30, announced=1000)
     url = rethreshold(run.emit(replace(BALANCED, t=40.0)), T)

@@ -60,3 +60,19 @@ def test_a_projection_is_stored_beside_the_counts_and_part_of_the_id() -> None:
     assert snapshot.projection_from_bytes(snapshot.to_bytes(COUNTS)) is None
     ids = [None, projection.identity(), projection.identity() | {"announced": 26}]
     assert len({snapshot.snapshot_id("r", [], COUNTS, about) for about in ids}) == 3
+
+
+@pytest.mark.parametrize("tasks", [(0,), (2, 3, 17), tuple(range(16))])
+def test_the_tasks_that_counts_are_of_are_stored_and_no_part_of_the_id(
+    tasks: tuple[int, ...],
+) -> None:
+    projection = snapshot.Projection(COUNTS, 10, 25, tasks)
+    again = snapshot.projection_from_bytes(snapshot.to_bytes(projection.counts, projection))
+    assert again is not None
+    assert again.tasks == tasks
+    assert projection.identity() == snapshot.Projection(COUNTS, 10, 25).identity()
+
+
+def test_a_sealed_id_by_hand() -> None:
+    expected = hash_json({"snapshot": "s", "quarantined": [[1]]})
+    assert snapshot.sealed_id("s", [[1]]) == expected

@@ -12,13 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from clipcurate import storage
 from clipcurate.balancing import critical_t
+from clipcurate.datasets import snapshot
 from clipcurate.datasets.content import content_hash
 from clipcurate.datasets.dedup import By
 from clipcurate.datasets.manifest import Manifest, load
 from clipcurate.datasets.match_index import Status
 from clipcurate.datasets.outcomes import Totals
 from clipcurate.datasets.request import EmissionRequest
+from clipcurate.datasets.run_record import FrozenRun
 from clipcurate.datasets.verify import verify_dataset
 from clipcurate.errors import DatasetError, NotFoundError
 from clipcurate.hashing import hash_bytes, hash_json, hash_pairs, hex_to_halves
@@ -66,6 +69,51 @@ def test_counts_of_an_open_pool_are_projected_again(make_run, parquet_pool: Path
     assert other.emit(BALANCED) != url
     with pytest.raises(DatasetError):
         verify_dataset(url, other.folder)
+
+
+EARLY = (1, 3)
+"""Tasks that were counted when the counts of `parquet_pool` had converged."""
+
+
+def test_counts_that_converged_are_those_of_their_tasks(make_run, parquet_pool: Path) -> None:  # type: ignore[no-untyped-def]
+    run = make_run(parquet_pool, task_rows=30, announced=200, tasks=EARLY)
+    url = run.emit(BALANCED)
+    manifest = verify_dataset(url, run.folder)
+    seen = sum(len(run.indexes[task]) for task in EARLY)
+    assert manifest.identity["projected"]["seen"] == seen < manifest.totals.pairs
+    assert manifest.identity["quarantined"] == []
+    assert "frozen when they had converged: counts of" in (Path(url) / "README.md").read_text()
+    frozen = FrozenRun.open(run.output)
+    assert frozen.counted() == list(EARLY)
+    assert np.array_equal(frozen.recount()[ALL], frozen.raw_counts()[ALL])
+    other = make_run(parquet_pool, task_rows=30, announced=200, tasks=(0, 3))
+    assert other.snapshot_id != run.snapshot_id
+    for one in (url, other.emit(BALANCED)):
+        verify_dataset(one, run.output)  # both lie there: each finds the record that is its own
+
+
+def test_counts_of_other_tasks_than_those_named(make_run, parquet_pool: Path) -> None:  # type: ignore[no-untyped-def]
+    run = make_run(parquet_pool, task_rows=30, announced=200, tasks=EARLY)
+    url = run.emit(BALANCED)
+    frozen = FrozenRun.open(run.folder)
+    claimed = replace(frozen.projection(), tasks=(0, 3))
+    content = snapshot.to_bytes(run.counts, claimed)
+    stored = storage.publish_bytes(content, run.folder, "counts", ".bin")
+    (path,) = Path(run.folder).glob("record-*.json")
+    path.write_bytes(replace(frozen.record, counts=stored).to_bytes())
+    with pytest.raises(DatasetError, match="counts differ"):
+        verify_dataset(url, run.folder)
+
+
+def test_what_was_quarantined_is_named_by_the_identity(  # type: ignore[no-untyped-def]
+    make_run, parquet_pool: Path, rewrite
+) -> None:
+    run = make_run(parquet_pool, task_rows=30, announced=200, tasks=EARLY)
+    url = run.emit(BALANCED)
+    lost = {"inputs": [{"shard": "x"}], "reason": "gone"}
+    rewrite(url, lambda manifest: replace(manifest, unknown_rows=[lost]))
+    with pytest.raises(DatasetError, match="quarantined inputs are not those of the identity"):
+        verify_dataset(url)
 
 
 def test_a_projection_that_is_not_the_identity_s(make_run, parquet_pool: Path, rewrite) -> None:  # type: ignore[no-untyped-def]
