@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from clipcurate.report.figure1 import Accuracy, Figure1, Training
-from clipcurate.training.launch import WORKER, TrainJob
+from clipcurate.training.launch import TrainJob
+from clipcurate.training.launch.contract import WORKER
 from demo.evalset import GROUPS
 from harness.paired import Figures, differences, summary
 

@@ -26,6 +26,9 @@ def train(
         str, typer.Option("--t-schedule", help="t, or t by step: 0:20000,1000:50000.")
     ] = "",
     nproc: Annotated[int, typer.Option("--nproc", min=1, help="Processes; one per GPU.")] = 1,
+    restarts: Annotated[
+        int, typer.Option("--restarts", min=0, help="How often all start again if one dies.")
+    ] = 3,
 ) -> None:
     """Train CLIP from scratch, or go on from the newest checkpoint; prints the folder."""
     overrides = opt.settings_of("--set", settings)
@@ -33,7 +36,7 @@ def train(
     overrides |= {"t_schedule": t_schedule} if t_schedule else {}
     evaluation = opt.absolute(eval_url) if eval_url else ""
     job = TrainJob(opt.absolute(dataset), preset, opt.absolute(output), overrides, evaluation)
-    training = LocalLauncher(nproc).start(job)
+    training = LocalLauncher(nproc, restarts).start(job)
     stopped = False
 
     def stop(*_: object) -> None:

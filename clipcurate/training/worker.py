@@ -1,8 +1,9 @@
 """One process of a training: `python -m clipcurate.training.worker JOB`, also under torchrun.
 
-JOB is `TrainJob.to_json`. Rank 0 prints progress to stderr, and the output folder to stdout when
-the training has finished. SIGTERM and SIGINT save a checkpoint and end it with status 0; so does
-the end of the process that started this one.
+JOB is `TrainJob.to_json`. Rank 0 tells of progress on stderr, in the output folder and to
+TensorBoard, and prints the folder to stdout when the training has finished. SIGTERM and SIGINT save
+a checkpoint and end it with status `UNFINISHED`, on all ranks together; so does the end of the
+process that started this one. An error that would come again ends it with status `HOPELESS`.
 """
 
 import logging
@@ -10,38 +11,81 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from typing import Any
 
-from clipcurate.errors import ClipcurateError
+from clipcurate.errors import ClipcurateError, StorageError, UnavailableError
+from clipcurate.training import progress as told
+from clipcurate.training.events import Events
 from clipcurate.training.launch import TrainJob
+from clipcurate.training.launch.contract import HOPELESS, UNFINISHED
 from clipcurate.training.run import Progress, train
 from clipcurate.training.world import World, joined
 
 
-def main(text: str) -> None:
-    """Train as this process's rank. Raises ClipcurateError."""
+class Reporter:
+    """Tells of a training's progress, where this is the rank that does."""
+
+    def __init__(self, file: told.ProgressFile, events: Events) -> None:
+        self._file = file
+        self._events = events
+        self._last: dict[str, Any] = {}
+
+    def tell(self, progress: Progress) -> None:
+        """Tell of a step."""
+        print(_in_words(progress), file=sys.stderr, flush=True)
+        self._last = asdict(progress)
+        self._file.tell(self._last)
+        self._events.add_step(self._last)
+
+    def tell_end(self, summary: dict[str, Any]) -> None:
+        """Tell of the evaluation of a training that has finished, unless it had before."""
+        if not self._last:
+            return
+        self._file.tell({**self._last, "evaluation": summary["evaluation"]})
+        self._events.add_evaluation(summary["step"], summary["evaluation"])
+
+
+def main(text: str) -> int:
+    """Train as this process's rank; return the exit status. Raises ClipcurateError."""
     job, parent, stopping = TrainJob.from_json(text), os.getppid(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    with joined() as world:
+    with joined() as world, _reporter(world, job) as reporter:
         summary = train(
             job.dataset_url,
             job.config,
             job.output_url,
             job.eval_url,
-            on_progress=_say if world.is_main else _keep_quiet,
+            on_progress=reporter.tell if reporter else _keep_quiet,
             should_stop=lambda: stopping.is_set() or os.getppid() != parent,
             world=world,
         )
-        _tell_end(world, job, summary["finished"], summary["step"])
+        if reporter and summary["finished"]:
+            reporter.tell_end(summary)
+            print(job.output_url, flush=True)
+        elif reporter:
+            print(f"stopped after step {summary['step']}; starting again goes on", file=sys.stderr)
+    return 0 if summary["finished"] else UNFINISHED
 
 
-def _say(progress: Progress) -> None:
-    print(
+@contextmanager
+def _reporter(world: World, job: TrainJob) -> Iterator[Reporter | None]:
+    if not world.is_main:
+        yield None
+        return
+    told.forget_failure(job.output_url)
+    with told.ProgressFile(job.output_url) as file, closing(Events(job.output_url)) as events:
+        yield Reporter(file, events)
+
+
+def _in_words(progress: Progress) -> str:
+    return (
         f"step {progress.step}/{progress.total_steps}  loss {progress.loss:.4f}  "
         f"lr {progress.lr:.3g}  scale {progress.logit_scale:.2f}  "
-        f"gradient {progress.grad_norm:.3g}  {progress.pairs_per_second:,.0f} pairs/s",
-        file=sys.stderr,
-        flush=True,
+        f"gradient {progress.grad_norm:.3g}  {progress.pairs_per_second:,.0f} pairs/s"
     )
 
 
@@ -49,16 +93,16 @@ def _keep_quiet(_: Progress) -> None:
     return
 
 
-def _tell_end(world: World, job: TrainJob, finished: bool, step: int) -> None:
-    if world.is_main and finished:
-        print(job.output_url, flush=True)
-    elif world.is_main:
-        print(f"stopped after step {step}; the same command goes on", file=sys.stderr)
+def _status_of(error: ClipcurateError) -> int:
+    """Say whether storage or a service may just be away, or whether the error would come again."""
+    return 1 if isinstance(error, StorageError | UnavailableError) else HOPELESS
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
-        main(sys.argv[1])
+        sys.exit(main(sys.argv[1]))
     except ClipcurateError as failure:
-        sys.exit(f"error: {failure}")
+        print(f"error: {failure}", file=sys.stderr)
+        told.tell_failure(TrainJob.from_json(sys.argv[1]).output_url, failure)
+        sys.exit(_status_of(failure))

@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from clipcurate.cli.local import redis_binary, serves
 from clipcurate.cli.processes import Child, wait_for_file
 from tests.chaos.disk import Disk
 from tests.chaos.links import Links
+from tests.ports import free_port
 
 LEASE_SECONDS = 1.5
 START_SECONDS = 300.0
@@ -169,10 +169,3 @@ class System:
                 with self._lock:
                     if not child.alive and name not in self._held and not self._stopping.is_set():
                         child.start()
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
