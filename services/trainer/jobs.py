@@ -1,28 +1,40 @@
-"""The trainings of this process: one at a time has the device, the others wait their turn."""
+"""The trainings of this service: started through a launcher, followed by what they write."""
 
-import json
 import logging
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clipcurate import storage
 from clipcurate.datasets import manifest as manifests
 from clipcurate.datasets.images import image_files
-from clipcurate.errors import ConflictError, NotFoundError, UnavailableError
-from clipcurate.training.config import TrainConfig, config_for
+from clipcurate.errors import (
+    ConflictError,
+    NotFoundError,
+    StorageError,
+    TrainingError,
+    UnavailableError,
+)
+from clipcurate.training import progress
+from clipcurate.training.config import config_for
 from clipcurate.training.identity import training_id
+from clipcurate.training.launch import Launcher, Running, TrainJob
+from clipcurate.training.progress import Standing
 from clipcurate.training.thinning import require_thinnable
-from services.trainer.metrics import show
-
-if TYPE_CHECKING:
-    from clipcurate.training.run import Progress
+from services.trainer import metrics
 
 log = logging.getLogger(__name__)
 
-Summary = dict[str, Any]
+LOOK_SECONDS = 0.5
+"""How often a training's progress is read, and how soon a request to stop is passed on."""
+
+START_SECONDS = 2.0
+"""Pause between attempts to start a training while that is not possible."""
+
+Outcome = dict[str, Any]
+"""The summary of a finished training; otherwise just `{"finished": False}`."""
 
 
 @dataclass(frozen=True)
@@ -37,40 +49,65 @@ class Request:
 
 @dataclass
 class Job:
-    """One training: its request, where it stands, and how it ended."""
+    """One training: what was started, where it stands, and how it ended.
 
-    training_id: str
-    request: Request
-    config: TrainConfig
-    output_url: str
-    future: "Future[Summary]" = field(default_factory=Future)
+    `found` is the training where it was started by another service, and runs.
+    `left` says that this service has let go of it while it runs on.
+    """
+
+    what: TrainJob
+    found: Running | None = None
+    future: "Future[Outcome]" = field(default_factory=Future)
     stopping: threading.Event = field(default_factory=threading.Event)
-    progress: "Progress | None" = None
+    standing: Standing | None = None
+    note: str = "waits for its turn"
+    left: bool = False
+
+    @property
+    def training_id(self) -> str:
+        """Hash of dataset and settings."""
+        return self.what.training_id
 
     @property
     def seen_pairs(self) -> int:
         """Pairs seen so far, those before a resumed checkpoint included."""
-        return self.progress.seen_pairs if self.progress else 0
+        return self.standing.seen_pairs if self.standing else 0
 
     @property
     def total_pairs(self) -> int:
         """Pairs that the whole training sees."""
-        return self.config.total_steps * self.config.data.batch_size
+        config = self.what.config
+        return config.total_steps * config.data.batch_size
 
-    def advance(self, progress: "Progress") -> None:
-        """Take note of a step."""
-        self.progress = progress
-        show(self.training_id, progress.step, progress.loss, progress.pairs_per_second)
+    def look(self, running: Running) -> None:
+        """Take note of where the training stands; what cannot be read now is read next time."""
+        self.note = running.note
+        try:
+            standing = progress.standing(self.what.output_url)
+        except StorageError as error:
+            self.note = str(error)
+            return
+        if standing and standing != self.standing:
+            self.standing = standing
+            metrics.show(self.training_id, standing)
 
 
 class Jobs:
     """Starts, finds and stops trainings."""
 
-    def __init__(self, torch_threads: int = 0) -> None:
-        self._torch_threads = torch_threads
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher = launcher
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
-        self._device = ThreadPoolExecutor(1, thread_name_prefix="training")
+        self._closing = threading.Event()
+        self._followers = ThreadPoolExecutor(launcher.at_once, thread_name_prefix="training")
+
+    def adopt(self) -> None:
+        """Follow the trainings that another service started and that go on."""
+        for what, running in self._launcher.running():
+            with self._lock:
+                log.info("found", extra={"training": what.training_id, "output": what.output_url})
+                self._admit(Job(what, running))
 
     def start(self, request: Request, parent_url: str) -> Job:
         """Start a training in a folder of its own below `parent_url`, or resume it there.
@@ -89,9 +126,13 @@ class Jobs:
         image_files(request.dataset_url, manifest)
         require_thinnable(request.dataset_url, manifest, config.data)
         number = training_id(manifest, config, request.eval_url)
-        job = Job(number, request, config, storage.join(parent_url, number))
+        output = storage.join(parent_url, number)
+        settings = dict(request.overrides)
+        what = TrainJob(
+            request.dataset_url, request.preset, output, settings, request.eval_url, number
+        )
         with self._lock:
-            return self._admit(job)
+            return self._admit(Job(what))
 
     def get(self, number: str) -> Job:
         """Return a training by id. Raises NotFoundError."""
@@ -106,17 +147,19 @@ class Jobs:
             return [*reversed(self._jobs.values())]
 
     def close(self) -> None:
-        """Let every training save a checkpoint and stop; returns when they have."""
-        for job in self.list():
-            job.stopping.set()
-        self._device.shutdown()
+        """Let trainings that end with this process save a checkpoint; returns when they have.
+
+        Those that outlive it are left alone.
+        """
+        self._closing.set()
+        self._followers.shutdown()
 
     def _admit(self, job: Job) -> Job:
         known = self._jobs.get(job.training_id)
-        same_folder = known is not None and known.output_url == job.output_url
+        same_folder = known is not None and known.what.output_url == job.what.output_url
         if known is not None and not known.future.done() and not same_folder:
             raise ConflictError(
-                f"training {job.training_id} runs in {known.output_url}; stop it there first"
+                f"training {job.training_id} runs in {known.what.output_url}; stop it there first"
             )
         if known is not None and known.stopping.is_set() and not known.future.done():
             raise UnavailableError(f"training {job.training_id} is stopping; start it again then")
@@ -124,28 +167,59 @@ class Jobs:
             return known
         self._jobs.pop(job.training_id, None)
         self._jobs[job.training_id] = job
-        job.future = self._device.submit(self._train, job)
+        job.future = self._followers.submit(self._follow, job)
         job.future.add_done_callback(lambda future: _log_end(job, future))
         return job
 
-    def _train(self, job: Job) -> Summary:
-        if job.stopping.is_set():
-            return {"finished": False}
-        import torch
+    def _follow(self, job: Job) -> Outcome:
+        """Run a training to its end. Raises ClipcurateError: why it failed."""
+        if self._outcome(job)["finished"]:
+            return self._outcome(job)
+        try:
+            running = job.found or self._started(job)
+            if running is not None:
+                self._attend(job, running)
+        except TrainingError as error:
+            if self._outcome(job)["finished"]:
+                return self._outcome(job)
+            reason = progress.failure(job.what.output_url)
+            raise TrainingError(f"{reason} ({error})" if reason else str(error)) from error
+        finally:
+            metrics.forget(job.training_id)
+        return self._outcome(job)
 
-        from clipcurate.training.run import train
+    def _started(self, job: Job) -> Running | None:
+        """Start a training as soon as that can be; None if it was stopped before."""
+        while not (job.stopping.is_set() or self._closing.is_set()):
+            try:
+                running = self._launcher.start(job.what)
+            except UnavailableError as error:
+                job.note = str(error)
+                log.warning("cannot start yet: %s", error, extra={"training": job.training_id})
+                self._closing.wait(START_SECONDS)
+            else:
+                output = job.what.output_url
+                log.info("training", extra={"training": job.training_id, "output": output})
+                return running
+        return None
 
-        if self._torch_threads:
-            torch.set_num_threads(self._torch_threads)
-        log.info("training", extra={"training": job.training_id, "output": job.output_url})
-        return train(
-            job.request.dataset_url,
-            job.config,
-            job.output_url,
-            job.request.eval_url,
-            on_progress=job.advance,
-            should_stop=job.stopping.is_set,
-        )
+    def _attend(self, job: Job, running: Running) -> None:
+        """Return when a training has ended, or is left alone. Raises TrainingError: it failed."""
+        asked = False
+        while not running.wait(LOOK_SECONDS):
+            job.look(running)
+            if self._closing.is_set() and self._launcher.outlives:
+                job.left = True
+                return
+            if not asked and (job.stopping.is_set() or self._closing.is_set()):
+                asked = True
+                running.stop()
+        job.look(running)
+
+    @staticmethod
+    def _outcome(job: Job) -> Outcome:
+        found = progress.summary(job.what.output_url, job.training_id)
+        return found or {"finished": False}
 
 
 def _may_start_again(job: Job) -> bool:
@@ -155,10 +229,10 @@ def _may_start_again(job: Job) -> bool:
     return job.future.exception() is not None or not job.future.result()["finished"]
 
 
-def _log_end(job: Job, future: "Future[Summary]") -> None:
+def _log_end(job: Job, future: "Future[Outcome]") -> None:
     error = future.exception()
     fields = {"training": job.training_id}
     if error is not None:
         log.error("training failed: %s", error, exc_info=error, extra=fields)
     else:
-        log.info("training ended", extra=fields | {"summary": json.dumps(future.result())})
+        log.info("training ended", extra={**fields, "finished": future.result()["finished"]})

@@ -7,6 +7,7 @@ from concurrent.futures import wait
 import grpc
 
 from clipcurate.rpc.v1 import ledger_pb2, trainer_pb2, trainer_pb2_grpc
+from clipcurate.training.progress import Standing
 from services.trainer.jobs import Job, Jobs, Request
 
 WATCH_SECONDS = 1.0
@@ -58,28 +59,37 @@ def request_of(dataset_url: str, spec: ledger_pb2.TrainSpec) -> Request:
 
 def describe(job: Job) -> trainer_pb2.Training:
     """Return a training as clients see it."""
-    request = job.request
+    what = job.what
     message = trainer_pb2.Training(
         training_id=job.training_id,
-        dataset_url=request.dataset_url,
+        dataset_url=what.dataset_url,
         spec=ledger_pb2.TrainSpec(
-            preset=request.preset, overrides=request.overrides, eval_url=request.eval_url
+            preset=what.preset, overrides=what.overrides, eval_url=what.eval_url
         ),
-        output_url=job.output_url,
+        output_url=what.output_url,
         state=trainer_pb2.TRAINING_STATE_RUNNING,
-        total_steps=job.config.total_steps,
+        total_steps=what.config.total_steps,
+        note=job.note,
     )
-    if job.progress:
-        message.step, message.loss = job.progress.step, job.progress.loss
-        message.learning_rate = job.progress.lr
-        message.logit_scale = job.progress.logit_scale
-        message.pairs_per_second = job.progress.pairs_per_second
-    if job.future.done():
+    if job.standing:
+        _describe_standing(job.standing, message)
+    if job.future.done() and not job.left:
         _describe_end(job, message)
     return message
 
 
+def _describe_standing(standing: Standing, message: trainer_pb2.Training) -> None:
+    message.step, message.loss = standing.step, standing.loss
+    message.learning_rate = standing.lr
+    message.logit_scale = standing.logit_scale
+    message.pairs_per_second = standing.pairs_per_second
+    message.mfu = standing.mfu
+    if standing.evaluation:
+        message.evaluation_json = json.dumps(standing.evaluation)
+
+
 def _describe_end(job: Job, message: trainer_pb2.Training) -> None:
+    message.note = ""
     error = job.future.exception()
     if error is not None:
         message.state = trainer_pb2.TRAINING_STATE_FAILED

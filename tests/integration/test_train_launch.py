@@ -1,6 +1,10 @@
 """Trainings as processes: killed, stopped, and gone on with by another number of ranks."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -8,9 +12,11 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs the train extra")
 
-from clipcurate.training import checkpoint
-from clipcurate.training.launch import LocalLauncher, LocalTraining, TrainJob
+from clipcurate.errors import TrainingError
+from clipcurate.training import checkpoint, progress
+from clipcurate.training.launch import LocalLauncher, LocalTraining, TrainJob, contract
 from tests.integration.test_trainer_service import write_dataset
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 PATIENCE = 120.0
@@ -20,6 +26,14 @@ STEPS = 60
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_dataset(tmp_path_factory.mktemp("launch") / "dataset", 32)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
+    """The losses of a training that nothing happens to."""
+    output = tmp_path_factory.mktemp("undisturbed")
+    LocalLauncher().start(job(dataset, output)).wait()
+    return losses(output)
 
 
 @pytest.fixture(autouse=True)
@@ -50,21 +64,127 @@ def kill_all(training: LocalTraining) -> None:
     psutil.wait_procs(doomed, PATIENCE)
 
 
+def rank(root: int, number: int) -> psutil.Process:
+    """Return a rank below a process; there are moments without."""
+    for process in psutil.Process(root).children():
+        try:
+            if process.environ().get("RANK") == str(number):
+                return process
+        except psutil.Error:
+            continue
+    raise ProcessLookupError
+
+
+def wait_for_step(output: Path, step: int) -> None:
+    wait_until(lambda: reached(output) >= step, PATIENCE, f"step {step}")
+
+
 def losses(output: Path) -> dict[int, float]:
     lines = (output / "metrics.jsonl").read_text().splitlines()
     return {record["step"]: record["loss"] for record in map(json.loads, lines)}
 
 
-def test_killed_and_gone_on_with_by_one_two_and_one_ranks(dataset: str, tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    LocalLauncher().start(job(dataset, whole)).wait()
-    for ranks, step in ((1, 10), (2, 24)):
-        training = LocalLauncher(ranks).start(job(dataset, parts))
-        wait_until(lambda step=step: reached(parts) >= step, PATIENCE, f"step {step}")
-        kill_all(training)
-    assert 24 <= reached(parts) < STEPS
-    LocalLauncher().start(job(dataset, parts)).wait()
+def assert_undisturbed(output: Path, undisturbed: dict[int, float]) -> None:
     # The same sets of pairs make the same losses, but for the order in which floats are added.
-    assert losses(parts) == pytest.approx(losses(whole), rel=1e-3)
-    assert list(losses(parts)) == list(range(1, STEPS + 1))
-    assert json.loads((parts / "summary.json").read_text())["finished"]
+    assert losses(output) == pytest.approx(undisturbed, rel=1e-3)
+    assert list(losses(output)) == list(range(1, STEPS + 1))
+    assert json.loads((output / "summary.json").read_text())["finished"]
+
+
+def test_killed_and_gone_on_with_by_one_two_and_one_ranks(
+    dataset: str, tmp_path: Path, undisturbed: dict[int, float]
+) -> None:
+    for ranks, step in ((1, 10), (2, 24)):
+        training = LocalLauncher(ranks).start(job(dataset, tmp_path))
+        wait_for_step(tmp_path, step)
+        kill_all(training)
+    assert 24 <= reached(tmp_path) < STEPS
+    LocalLauncher().start(job(dataset, tmp_path)).wait()
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_rank_that_dies_starts_again_with_the_others(
+    dataset: str, tmp_path: Path, undisturbed: dict[int, float]
+) -> None:
+    training = LocalLauncher(2).start(job(dataset, tmp_path))
+    for number, step in ((1, 10), (0, 24)):
+        wait_for_step(tmp_path, step)
+        rank(training.process.pid, number).kill()
+        assert reached(tmp_path) < STEPS
+    assert training.wait(PATIENCE)
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_rank_that_is_told_to_go_saves_with_the_others_and_all_go_on(
+    dataset: str, tmp_path: Path, undisturbed: dict[int, float]
+) -> None:
+    quiet = job(dataset, tmp_path, checkpoint_every=1000)
+    training = LocalLauncher(2).start(quiet)
+    wait_until(lambda: progress.standing(str(tmp_path)), PATIENCE, "a step")
+    rank(training.process.pid, 1).terminate()
+    wait_for_step(tmp_path, 1)
+    assert reached(tmp_path) < STEPS
+    assert training.wait(PATIENCE)
+    assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_an_error_that_would_come_again_is_told(dataset: str, tmp_path: Path) -> None:
+    hopeless = job(dataset, tmp_path, lr="1e15", warmup_steps=0)
+    training = LocalLauncher(2, restarts=0).start(hopeless)
+    with pytest.raises(TrainingError, match=f"status {contract.HOPELESS}"):
+        training.wait(PATIENCE)
+    assert "train again with a lower lr" in progress.failure(str(tmp_path))
+
+
+def test_ranks_end_with_the_process_that_started_them(dataset: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from clipcurate.training.launch import LocalLauncher, TrainJob; "
+        "training = LocalLauncher(2).start(TrainJob.from_json(sys.argv[1])); "
+        "print(training.process.pid, flush=True); training.wait()"
+    )
+    text = job(dataset, tmp_path, seen_pairs=80_000).to_json()
+    command = [sys.executable, "-c", code, text]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout
+        agent = psutil.Process(int(starter.stdout.readline()))
+        wait_for_step(tmp_path, 2)
+        family = [agent, *agent.children(recursive=True)]
+        starter.kill()
+    _, alive = psutil.wait_procs(family, PATIENCE)
+    assert not alive
+
+
+def agent(job: TrainJob, index: int, port: int) -> subprocess.Popen[bytes]:
+    """Start a machine's share of a training of two machines, as a pod does."""
+    environment = {
+        contract.MEETING_PLACE: f"127.0.0.1:{port}",
+        contract.NAME: "name",
+        contract.INDEX: str(index),
+        contract.ADDRESS: "127.0.0.1",
+        contract.SAVE_SECONDS: "60",
+    }
+    ranks = ["--nnodes", "2", "--nproc-per-node", "1", "--max-restarts", "3"]
+    command = [sys.executable, "-m", contract.AGENT, *ranks, "-m", contract.WORKER, job.to_json()]
+    return subprocess.Popen(command, env=os.environ | environment)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["lost", "evicted"])
+def test_a_machine_is_replaced_by_another(
+    dataset: str, tmp_path: Path, undisturbed: dict[int, float], how: signal.Signals
+) -> None:
+    what, port = job(dataset, tmp_path), free_port()
+    machines = [agent(what, index, port) for index in (1, 0)]
+    try:
+        wait_for_step(tmp_path, 10)
+        lost = machines[0]
+        ranks = psutil.Process(lost.pid).children(recursive=True)
+        for process in [psutil.Process(lost.pid), *(ranks if how == signal.SIGKILL else [])]:
+            process.send_signal(how)
+        assert lost.wait(PATIENCE) == (contract.UNFINISHED if how == signal.SIGTERM else -how)
+        assert reached(tmp_path) < STEPS
+        machines[0] = agent(what, 1, port)
+        assert [machine.wait(PATIENCE) for machine in machines] == [0, 0]
+    finally:
+        for machine in machines:
+            machine.kill()
+    assert_undisturbed(tmp_path, undisturbed)

@@ -3,11 +3,13 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from clipcurate.rpc.clients import TrainerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.rpc.v1 import ledger_pb2_grpc, trainer_pb2
 from tests.image_datasets import write_image_dataset
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 PATIENCE = 60.0
@@ -100,8 +103,41 @@ def test_a_client_stops_and_resumes(client: TrainerClient, tmp_path: Path) -> No
     assert 1 < stopped.step < 2000
     resumed = client.start(dataset, long, str(tmp_path / "out"))
     updates = client.watch(resumed.training_id, 0.05)
-    assert next(update for update in updates if update.step).step > stopped.step
+    assert next(update for update in updates if update.step > stopped.step)
     client.stop(started.training_id)
+
+
+def test_why_a_training_failed_is_told(client: TrainerClient, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", 32)
+    started = client.start(dataset, spec(lr="1e15", warmup_steps=0), str(tmp_path / "out"))
+    *_, last = client.watch(started.training_id, 0.05)
+    assert last.state == trainer_pb2.TRAINING_STATE_FAILED
+    assert "train again with a lower lr" in last.error
+
+
+def test_metrics_are_those_of_trainings_that_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("CLIPCURATE_TRAINER_METRICS_LISTEN", f"127.0.0.1:{port}")
+    dataset = write_dataset(tmp_path / "dataset", 32)
+    with trainer(tmp_path) as (_, address), TrainerClient(address) as client:
+        started = client.start(dataset, spec(seen_pairs=8 * 10_000), str(tmp_path / "out"))
+        next(update for update in client.watch(started.training_id, 0.05) if update.step > 1)
+        shown = gauges(port, started.training_id)
+        assert set(shown) == {"step", "loss", "pairs_per_second", "mfu_ratio"}
+        assert shown["step"] > 1
+        assert shown["mfu_ratio"] >= 0
+        client.stop(started.training_id)
+        assert gauges(port, started.training_id) == {}
+
+
+def gauges(port: int, training: str) -> dict[str, float]:
+    """Return what Prometheus reads of a training."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    pattern = re.compile(rf'clipcurate_training_(\w+){{training="{training}"}} (\S+)')
+    return {found[1]: float(found[2]) for found in map(pattern.fullmatch, lines) if found}
 
 
 def test_what_cannot_be_trained_is_refused_at_once(client: TrainerClient, tmp_path: Path) -> None:

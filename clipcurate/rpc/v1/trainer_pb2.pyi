@@ -69,6 +69,8 @@ class Training(_message.Message):
     PAIRS_PER_SECOND_FIELD_NUMBER: _builtins.int
     EVALUATION_JSON_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    MFU_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     training_id: _builtins.str
     """Hash of dataset and settings."""
     dataset_url: _builtins.str
@@ -93,6 +95,12 @@ class Training(_message.Message):
     """Last evaluation as JSON; empty if none yet."""
     error: _builtins.str
     """Why it failed; empty if it did not."""
+    mfu: _builtins.float
+    """Share of the device's peak that the model's own operations make, recent;
+    0 if not known.
+    """
+    note: _builtins.str
+    """What holds it up, for people; empty if nothing is known to."""
     @_builtins.property
     def spec(self) -> _ledger_pb2.TrainSpec:
         """Settings."""
@@ -113,10 +121,12 @@ class Training(_message.Message):
         pairs_per_second: _builtins.float = ...,
         evaluation_json: _builtins.str = ...,
         error: _builtins.str = ...,
+        mfu: _builtins.float = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_url", b"dataset_url", "error", b"error", "evaluation_json", b"evaluation_json", "learning_rate", b"learning_rate", "logit_scale", b"logit_scale", "loss", b"loss", "output_url", b"output_url", "pairs_per_second", b"pairs_per_second", "spec", b"spec", "state", b"state", "step", b"step", "total_steps", b"total_steps", "training_id", b"training_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_url", b"dataset_url", "error", b"error", "evaluation_json", b"evaluation_json", "learning_rate", b"learning_rate", "logit_scale", b"logit_scale", "loss", b"loss", "mfu", b"mfu", "note", b"note", "output_url", b"output_url", "pairs_per_second", b"pairs_per_second", "spec", b"spec", "state", b"state", "step", b"step", "total_steps", b"total_steps", "training_id", b"training_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
