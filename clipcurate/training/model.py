@@ -12,6 +12,7 @@ from clipcurate.errors import InvalidInputError
 from clipcurate.training.compat import open_clip
 from clipcurate.training.config import ComputeConfig, ModelConfig
 from clipcurate.training.text import encode_text
+from clipcurate.training.tokenizer import ClipTokenizer
 
 Tokenize = Callable[[Sequence[str]], Tensor]
 
@@ -83,8 +84,7 @@ def create_tokenizer(config: ModelConfig) -> Tokenize:
         InvalidInputError: the tokenizer is one of Hugging Face's and cannot be loaded.
     """
     if "hf_tokenizer_name" not in architecture(config)["text_cfg"]:
-        simple: Tokenize = open_clip.SimpleTokenizer(context_length=config.context_length)
-        return simple
+        return ClipTokenizer(config.context_length)
     try:
         loaded: Tokenize = open_clip.get_tokenizer(
             config.name, context_length=config.context_length
