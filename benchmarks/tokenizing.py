@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
-import pyarrow.parquet as pq
 from harness import arguments, interleaved, made_up, median_ratio, report, texts_of
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 

@@ -6,7 +6,16 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from clipcurate.cli import inspecting, planning, recounting, rethresholding, run, runs, training
+from clipcurate.cli import (
+    evaluating,
+    inspecting,
+    planning,
+    recounting,
+    rethresholding,
+    run,
+    runs,
+    training,
+)
 from clipcurate.errors import ClipcurateError
 
 app = typer.Typer(
@@ -32,6 +41,7 @@ app.command()(planning.plan)
 app.command()(inspecting.verify)
 app.command()(rethresholding.rethreshold)
 app.command()(training.train)
+app.command()(evaluating.evaluate)
 metadata_app.command(name="info")(inspecting.metadata_info)
 
 

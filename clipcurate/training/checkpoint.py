@@ -131,7 +131,7 @@ def restore(url: str, state: TrainState, settings: str) -> None:
     Raises:
         TrainingError: the checkpoint is of other settings, or cannot be read.
     """
-    payload = _load(url)
+    payload = load(url)
     if payload["settings"] != settings:
         raise TrainingError(
             f"{url}: a checkpoint of other settings or another dataset; "
@@ -142,7 +142,8 @@ def restore(url: str, state: TrainState, settings: str) -> None:
     state.step, state.replaced = payload["step"], payload["replaced"]
 
 
-def _load(url: str) -> Payload:
+def load(url: str) -> Payload:
+    """Return what a checkpoint holds, on the CPU. Raises TrainingError: it cannot be read."""
     try:
         with storage.open_read(url) as file:
             payload: Payload = torch.load(file, map_location="cpu", weights_only=True)

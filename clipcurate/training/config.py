@@ -89,7 +89,7 @@ class RuntimeConfig:
     The newest `keep_checkpoints` stay, and for good those of every `keep_every` steps (0: none).
     `cache_bytes` bounds the file in `cache_dir` (if empty, the system's temporary directory) that
     holds blocks of images, `prefetch_batches` the batches made ahead in memory; `fetch_threads` are
-    requests at the same time.
+    requests at the same time. The model is evaluated every `eval_every` steps (0: only at the end).
     """
 
     checkpoint_every: int = 1_000
@@ -102,6 +102,7 @@ class RuntimeConfig:
     prefetch_batches: int = 4
     decode_threads: int = 8
     retrieval_images: int = 1_000
+    eval_every: int = 0
 
 
 @dataclass(frozen=True)
@@ -252,6 +253,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "compute.micro_batch": (0, 2**24),
     "compute.text_groups": (0, 64),
     "runtime.keep_every": (0, 2**53),
+    "runtime.eval_every": (0, 2**53),
 }
 
 CHOICES: dict[str, tuple[str, ...]] = {

@@ -1,7 +1,7 @@
-"""Evaluation of a model: zero-shot classification, and retrieval among a dataset's own pairs."""
+"""Evaluation of a model: zero-shot classification, and retrieval between images and texts."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,11 +11,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from clipcurate import storage
-from clipcurate.datasets.images import ImageIndex, image_of, tar_samples
-from clipcurate.errors import DatasetError, InvalidInputError, NotFoundError
-from clipcurate.training import metrics, order
+from clipcurate.datasets.images import ImageIndex
+from clipcurate.errors import DatasetError
+from clipcurate.training import eval_sets, metrics, order
 from clipcurate.training.compat import open_clip
 from clipcurate.training.crops import decode_image
+from clipcurate.training.eval_sets import LabelledSet
 from clipcurate.training.model import Tokenize
 
 BATCH = 256
@@ -24,11 +25,15 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Encoder:
-    """A model with its tokenizer; images pass open_clip's own evaluation transform."""
+    """A model with its tokenizer; images pass open_clip's own evaluation transform.
+
+    `transform` is that of a model that open_clip loaded; None: CLIP's at `image_size`.
+    """
 
     model: nn.Module
     tokenize: Tokenize
     image_size: int
+    transform: Callable[[Image.Image], Tensor] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -38,8 +43,7 @@ class Encoder:
     @torch.no_grad()
     def images(self, images: Iterable[Image.Image]) -> Tensor:
         """Return the images' features, each row of norm 1, float32 on the CPU."""
-        config = open_clip.transform.PreprocessCfg(size=self.image_size)
-        transform = open_clip.transform.image_transform_v2(config, is_train=False)
+        transform = self.transform or _transform(self.image_size)
         self.model.eval()
         return self._encoded(self.model.encode_image, map(transform, images))
 
@@ -50,12 +54,13 @@ class Encoder:
         return self._encoded(self.model.encode_text, (self.tokenize([text])[0] for text in texts))
 
     @torch.no_grad()
-    def classifier(self, classnames: Sequence[str], templates: Sequence[str]) -> Tensor:
+    def classifier(
+        self, classnames: Sequence[str], templates: Sequence[Callable[[str], str]]
+    ) -> Tensor:
         """Return one weight per class, shape (dimensions, classes), by open_clip's ensemble."""
         self.model.eval()
-        fill = [lambda name, template=t: template.replace("{c}", name) for t in templates]
         weights: Tensor = open_clip.build_zero_shot_classifier(
-            self.model, self.tokenize, classnames, fill, device=self.device
+            self.model, self.tokenize, classnames, list(templates), device=self.device
         )
         return weights.float().cpu()
 
@@ -67,28 +72,35 @@ class Encoder:
         return torch.cat(chunks).cpu()
 
 
-def zero_shot(encoder: Encoder, url: str) -> dict[str, Any]:
-    """Classify an evaluation set in CLIP_benchmark's webdataset layout.
+def _transform(image_size: int) -> Callable[[Image.Image], Tensor]:
+    config = open_clip.transform.PreprocessCfg(size=image_size)
+    transform: Callable[[Image.Image], Tensor] = open_clip.transform.image_transform_v2(
+        config, is_train=False
+    )
+    return transform
 
-    The folder `url` holds `classnames.txt`, `zeroshot_classification_templates.txt` ("{c}" stands
-    for the class), tars (there or in `test/`) of `<key>.<image>` with `<key>.cls`, and optionally
-    `class_groups.txt`, one name per class.
+
+def zero_shot(encoder: Encoder, data: LabelledSet | str) -> dict[str, Any]:
+    """Classify the images of a set by its classes' names; a URL is opened by `open_set`.
 
     Raises:
-        InvalidInputError: the folder lacks one of these, or they contradict each other.
+        InvalidInputError: there is no set at that URL, or it is incomplete.
         DatasetError: an image cannot be decoded, or a label is not that of a class.
     """
-    classnames = _lines(url, "classnames.txt")
-    templates = _lines(url, "zeroshot_classification_templates.txt")
-    groups = _class_groups(url, len(classnames))
-    weights = encoder.classifier(classnames, templates)
+    data = eval_sets.open_set(data) if isinstance(data, str) else data
+    weights = encoder.classifier(data.classnames, data.templates)
+    best = min(metrics.TOP, len(data.classnames))
     labels, predicted = [], []
-    for chunk in _chunks(_labelled_images(url, len(classnames)), BATCH):
+    for chunk in _chunks(data.images(), BATCH):
         labels += [label for _, label in chunk]
-        predicted.append((encoder.images(image for image, _ in chunk) @ weights).argmax(dim=1))
-    return metrics.classification(
-        torch.cat(predicted).numpy(), np.array(labels, np.int64), classnames, groups
+        scores = encoder.images(image for image, _ in chunk) @ weights
+        predicted.append(scores.topk(best, dim=1).indices)
+    if not labels:
+        raise DatasetError(f"{data.name}: not one image to evaluate on")
+    figures = metrics.classification(
+        torch.cat(predicted).numpy(), np.array(labels, np.int64), data.classnames, data.groups
     )
+    return {"metric": data.metric, "value": figures[data.metric], **figures}
 
 
 def retrieval(encoder: Encoder, index: ImageIndex, size: int, seed: int = 0) -> dict[str, Any]:
@@ -97,66 +109,69 @@ def retrieval(encoder: Encoder, index: ImageIndex, size: int, seed: int = 0) -> 
     A text that several images share is one candidate, right for each of them.
     """
     numbers = order.evaluation_sample(index.counts, seed, size)
-    decoded = [(decode_image(sample.image), sample.texts) for sample in index.samples(numbers)]
-    usable = [(image, texts) for image, texts in decoded if image is not None]
-    columns = {text: i for i, text in enumerate(dict.fromkeys(t for _, ts in usable for t in ts))}
-    relevant = np.zeros((len(usable), len(columns)), dtype=np.bool_)
-    for row, (_, texts) in enumerate(usable):
-        relevant[row, [columns[text] for text in texts]] = True
-    similarity = encoder.images(image for image, _ in usable) @ encoder.texts(columns).T
+    decoded = ((decode_image(sample.image), sample.texts) for sample in index.samples(numbers))
+    return _retrieval(encoder, ((i, texts) for i, texts in decoded if i is not None))
+
+
+def retrieval_among(encoder: Encoder, url: str) -> dict[str, Any]:
+    """Return recall at 1, 5, 10 in a set of CLIP_benchmark's webdataset layout for retrieval.
+
+    Its tars hold `<key>.<image>` and `<key>.txt`, a caption per line.
+
+    Raises:
+        InvalidInputError: there are no tars.
+        DatasetError: a sample has no image that can be decoded, or no caption.
+    """
+    return _retrieval(
+        encoder, ((image, _captions(parts, at)) for at, image, parts in eval_sets.samples(url))
+    )
+
+
+def evaluate_on(
+    encoder: Encoder, url: str, *, templates: str = "", metric: str = "", images: int = 1_000
+) -> dict[str, Any]:
+    """Evaluate on what lies at `url`, and say by which `task`.
+
+    Retrieval on an emitted dataset (of `images` images) and on tars without classnames.txt; else
+    zero-shot classification.
+
+    Raises:
+        InvalidInputError: nothing to evaluate on, or an unknown name of templates or metric.
+        DatasetError: an image or label is broken.
+    """
+    if storage.exists(storage.join(url, "manifest.json")):
+        return {"task": "retrieval", **retrieval(encoder, ImageIndex.open(url), images)}
+    named = storage.exists(storage.join(url, "classnames.txt"))
+    if not named and eval_sets.is_webdataset(url):
+        return {"task": "retrieval", **retrieval_among(encoder, url)}
+    data = eval_sets.open_set(url, templates, metric)
+    return {"task": "zero-shot classification", **zero_shot(encoder, data)}
+
+
+def _captions(parts: dict[str, bytes], where: str) -> tuple[str, ...]:
+    lines = parts.get("txt", b"").decode(errors="replace").splitlines()
+    captions = tuple(line.strip() for line in lines if line.strip())
+    if not captions:
+        raise DatasetError(f"{where} has no captions in a .txt file")
+    return captions
+
+
+def _retrieval(
+    encoder: Encoder, pairs: Iterable[tuple[Image.Image, Sequence[str]]]
+) -> dict[str, Any]:
+    features, texts = [], []
+    for chunk in _chunks(pairs, BATCH):
+        features.append(encoder.images(image for image, _ in chunk))
+        texts += [of_image for _, of_image in chunk]
+    if not texts:
+        raise DatasetError("not one image that can be decoded to retrieve among")
+    columns = {text: i for i, text in enumerate(dict.fromkeys(t for ts in texts for t in ts))}
+    relevant = np.zeros((len(texts), len(columns)), dtype=np.bool_)
+    for row, of_image in enumerate(texts):
+        relevant[row, [columns[text] for text in of_image]] = True
+    similarity = torch.cat(features) @ encoder.texts(columns).T
     figures = metrics.retrieval(similarity.numpy(), relevant)
-    return {"images": len(usable), "texts": len(columns), **figures}
-
-
-def _labelled_images(url: str, classes: int) -> Iterator[tuple[Image.Image, int]]:
-    for tar in _tars(url):
-        with storage.open_read(tar) as file:
-            for key, parts in tar_samples(file, tar):
-                label = _label(parts, classes, f"{tar}: sample {key!r}")
-                image = decode_image(image_of(parts) or b"")
-                if image is None:
-                    raise DatasetError(f"{tar}: sample {key!r} has no image that can be decoded")
-                yield image, label
-
-
-def _label(parts: dict[str, bytes], classes: int, where: str) -> int:
-    try:
-        label = int(parts["cls"])
-    except (KeyError, ValueError) as error:
-        raise DatasetError(f"{where} has no class number in a .cls file") from error
-    if not 0 <= label < classes:
-        raise DatasetError(f"{where}: class {label} is not within the {classes} of classnames.txt")
-    return label
-
-
-def _tars(url: str) -> list[str]:
-    fs, path = storage.locate(url)
-    for folder, url_of_folder in ((path, url), (f"{path}/test", storage.join(url, "test"))):
-        names = [str(found).rpartition("/")[2] for found in fs.glob(f"{folder}/*.tar")]
-        if names:
-            in_order = sorted(names, key=lambda name: (len(name), name))
-            return [storage.join(url_of_folder, name) for name in in_order]
-    raise InvalidInputError(f"{url}: no *.tar with images to evaluate on")
-
-
-def _class_groups(url: str, classes: int) -> list[str] | None:
-    if not storage.exists(storage.join(url, "class_groups.txt")):
-        return None
-    groups = _lines(url, "class_groups.txt")
-    if len(groups) != classes:
-        raise InvalidInputError(f"{url}: {len(groups)} class groups for {classes} classes")
-    return groups
-
-
-def _lines(url: str, name: str) -> list[str]:
-    path = storage.join(url, name)
-    try:
-        lines = [line.strip() for line in storage.read_bytes(path).decode().splitlines()]
-    except (NotFoundError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path}: not a readable text file ({error})") from error
-    if not any(lines):
-        raise InvalidInputError(f"{path}: empty")
-    return [line for line in lines if line]
+    return {"images": len(texts), "texts": len(columns), **figures}
 
 
 def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

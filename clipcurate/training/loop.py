@@ -38,18 +38,23 @@ class TrainState:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one step was like. `step` counts from 1; `logit_scale` is the factor, not its log."""
+    """What one step was like. `step` counts from 1; `logit_scale` is the factor, not its log.
+
+    `digest` stands for the set of (image, text) pairs of the step, over all ranks and in no order:
+    the sum modulo 2⁶⁴ of a hash of each, as 16 hex digits.
+    """
 
     step: int
     loss: float
     lr: float
     logit_scale: float
     grad_norm: float
+    digest: str
 
 
 @dataclass(frozen=True)
 class TakenStep:
-    """A step that the device has been told to take. `step` counts from 1.
+    """A step that the device has been told to take. `step` counts from 1, `digest` is all ranks'.
 
     `figures` is float64 on the device: step, loss, gradient norm and whether they are not finite,
     of the first step that is not, else of this one; then the logit scale.
@@ -57,6 +62,7 @@ class TakenStep:
 
     step: int
     lr: float
+    digest: str
     figures: Tensor
 
     def read(self) -> StepRecord:
@@ -71,7 +77,7 @@ class TakenStep:
                 f"step {step:.0f}: loss {loss}, gradient norm {norm}; the last checkpoint is "
                 "sound; train again with a lower lr, a longer warmup_steps, or grad_clip"
             )
-        return StepRecord(self.step, loss, self.lr, scale, norm)
+        return StepRecord(self.step, loss, self.lr, scale, norm, self.digest)
 
 
 def initial_state(config: TrainConfig, device: str) -> TrainState:
@@ -97,6 +103,11 @@ def train_steps(
     stepper = _Stepper(state, config, world or World())
     for batch in arranged(batches, stepper.arranger, state.device):
         yield stepper.take(batch)
+
+
+def as_int64(number: int) -> int:
+    """Return the int64 that is congruent to a 64-bit number: sums of either agree modulo 2⁶⁴."""
+    return number - (number >> 63 << 64)
 
 
 class _Stepper:
@@ -125,11 +136,12 @@ class _Stepper:
         norm = gradient_norm(state.model, config.optim.grad_clip)
         lr = learning_rate(config, state.step)
         state.step += 1
-        state.replaced += self._world.totals([batch.replaced])[0]
+        replaced, digest = self._world.totals([batch.replaced, as_int64(batch.digest)])
+        state.replaced += replaced
         self._step_if_finite(self._world.mean(loss), norm, lr)
         scale = state.model.logit_scale.detach().exp()  # type: ignore[operator]
         figures = torch.cat([self._guard, scale.double().reshape(1)])
-        return TakenStep(state.step, lr, figures)
+        return TakenStep(state.step, lr, f"{digest % 2**64:016x}", figures)
 
     def _step_if_finite(self, loss: Tensor, norm: Tensor, lr: float) -> None:
         """Let the fused kernel itself skip the step, so that nobody waits to find out."""

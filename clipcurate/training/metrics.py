@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 RECALL_AT = (1, 5, 10)
+TOP = 5
 
 
 def classification(
@@ -18,12 +19,14 @@ def classification(
     """Return accuracy over images, `macro` over classes, per class and per group of classes.
 
     Args:
-        predicted: class number per image.
+        predicted: class number per image, shape (images,); or the numbers of the likeliest, in
+            descending order, shape (images, k): with k = 5 there is a figure `top5`.
         labels: true class number per image.
         classnames: name per class; a class without images counts nowhere.
         groups: name per class, e.g. "head" or "tail".
     """
-    correct = (predicted == labels).astype(np.float64)
+    ranked = predicted.reshape(len(labels), -1)
+    correct = (ranked[:, 0] == labels).astype(np.float64)
     images = np.bincount(labels, minlength=len(classnames))
     hits = np.bincount(labels, weights=correct, minlength=len(classnames))
     present = np.flatnonzero(images)
@@ -38,6 +41,8 @@ def classification(
             for c in accuracy
         ],
     }
+    if ranked.shape[1] == TOP:
+        figures["top5"] = float((ranked == labels[:, None]).any(axis=1).mean())
     if groups is not None:
         figures["groups"] = {
             group: _mean([accuracy[c] for c in accuracy if groups[c] == group])

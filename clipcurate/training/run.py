@@ -4,8 +4,8 @@
     >>> from clipcurate.training.run import train
     >>> train("out/datasets/…", config_for("tiny"), "out/training/…")  # doctest: +SKIP
 
-The output folder (an fsspec URL) then holds `config.json`, `metrics.jsonl`, `checkpoints/`,
-`evaluation.json`, `export/` and, written last, `summary.json`.
+The output folder (an fsspec URL) then holds `config.json`, `metrics.jsonl`, `evaluations.jsonl`,
+`checkpoints/`, `evaluation.json`, `export/` and, written last, `summary.json`.
 """
 
 import json
@@ -22,6 +22,7 @@ from clipcurate.hashing import canonical_json
 from clipcurate.training import checkpoint, evaluate, loop
 from clipcurate.training.config import TrainConfig
 from clipcurate.training.data import TrainingData
+from clipcurate.training.evaluating import Evaluations
 from clipcurate.training.export import export
 from clipcurate.training.identity import settings_of, training_id
 from clipcurate.training.loop import StepRecord, TakenStep
@@ -40,6 +41,7 @@ class Progress:
     lr: float
     logit_scale: float
     grad_norm: float
+    digest: str
     pairs_per_second: float
 
 
@@ -107,12 +109,11 @@ class _Training:
         self._index = index
         self._config = config
         self._output = output_url
-        self._eval_url = eval_url
         self._id = training_id(index.manifest, config, eval_url)
         self._settings = canonical_json(settings_of(index.manifest, config)).decode()
         self._world = world
-        self._tokenize = create_tokenizer(config.model)
-        self._data = TrainingData(index, config, self._tokenize, world.rank, world.size)
+        tokenize = create_tokenizer(config.model)
+        self._data = TrainingData(index, config, tokenize, world.rank, world.size)
         self._state = loop.initial_state(config, world.device)
         self._writer = checkpoint.Writer(
             self._path("checkpoints"),
@@ -121,7 +122,8 @@ class _Training:
         )
         self._mark = (0, time.monotonic())
         self._lines: list[dict[str, Any]] = []
-        self._evaluation: dict[str, Any] = {}
+        encoder = evaluate.Encoder(self._state.model, tokenize, config.model.image_size)
+        self._evaluations = Evaluations(encoder, index, config, eval_url)
 
     def finished_summary(self) -> dict[str, Any] | None:
         """Return the summary if this very training has already finished here."""
@@ -144,6 +146,8 @@ class _Training:
             lines = storage.read_bytes(self._path("metrics.jsonl")).decode().splitlines()
             logged = [json.loads(line) for line in lines]
             self._lines = [line for line in logged if line["step"] <= self._state.step]
+            history = storage.read_bytes(self._path("evaluations.jsonl")).decode()
+            self._evaluations.restore(history, self._state.step)
         elif self._world.is_main:
             description = {"training_id": self._id, "dataset_url": self._index.url}
             self._write_json("config.json", {**description, **self._config.to_dict()})
@@ -159,6 +163,8 @@ class _Training:
                 if self._is_logged(taken):
                     self._tell(taken, on_progress)
                 last = taken.step == config.total_steps
+                if self._evaluations.is_due(taken.step) and not last:
+                    self._evaluate(taken)
                 (stops,) = world.totals([should_stop() and not last])
                 if stops or taken.step % config.runtime.checkpoint_every == 0:
                     self._save(taken)
@@ -180,12 +186,9 @@ class _Training:
         self._write_metrics()
         self._writer.save(self._state)
         self._writer.wait()
-        encoder = evaluate.Encoder(self._state.model, self._tokenize, self._config.model.image_size)
-        size = self._config.runtime.retrieval_images
-        self._evaluation["retrieval"] = evaluate.retrieval(encoder, self._index, size)
-        if self._eval_url:
-            self._evaluation["zero_shot"] = evaluate.zero_shot(encoder, self._eval_url)
-        self._write_json("evaluation.json", self._evaluation)
+        figures = self._evaluations.take(self._state.step)
+        self._write_metrics()
+        self._write_json("evaluation.json", figures)
         export(self._state.model, self._config.model, self._path("export"))
         summary = self.summary(finished=True)
         self._write_json("summary.json", summary)
@@ -194,10 +197,6 @@ class _Training:
     def summary(self, *, finished: bool) -> dict[str, Any]:
         """Return the figures of the training in short: evaluation without its list per class."""
         config, state = self._config, self._state
-        figures = {
-            name: {key: value for key, value in part.items() if key != "per_class"}
-            for name, part in self._evaluation.items()
-        }
         return {
             "training_id": self._id,
             "dataset_url": self._index.url,
@@ -210,9 +209,15 @@ class _Training:
             "replaced_images": state.replaced,
             "first_loss": self._lines[0]["loss"],
             "loss": self._lines[-1]["loss"],
-            "evaluation": figures,
+            "evaluation": self._evaluations.short(),
             "export_url": self._path("export") if finished else "",
         }
+
+    def _evaluate(self, taken: TakenStep) -> None:
+        """Evaluate between steps, on the main rank, if the steps so far were finite."""
+        if self._world.is_main:
+            taken.read()
+            self._evaluations.take(taken.step)
 
     def _is_logged(self, taken: TakenStep) -> bool:
         total = self._config.total_steps
@@ -244,6 +249,7 @@ class _Training:
 
     def _write_metrics(self) -> None:
         lines = "".join(json.dumps(line) + "\n" for line in self._lines)
+        storage.write_bytes(self._path("evaluations.jsonl"), self._evaluations.lines().encode())
         storage.write_bytes(self._path("metrics.jsonl"), lines.encode())
 
     def _write_json(self, name: str, value: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,12 +18,16 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Arranged:
-    """A batch whose texts are arranged; `images` is still uint8 of shape (b, H, W, 3)."""
+    """A batch whose texts are arranged; `images` is still uint8 of shape (b, H, W, 3).
+
+    `replaced` and `digest` are the batch's.
+    """
 
     images: Tensor
     texts: Texts
     parts: int
     replaced: int
+    digest: int
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Arranger:
         pairs = len(batch.images)
         parts = -(-pairs // self.micro_batch) if self.micro_batch else 1
         texts = self.trimmer.arrange(batch.tokens, parts, self.groups)
-        return Arranged(batch.images, texts, parts, batch.replaced)
+        return Arranged(batch.images, texts, parts, batch.replaced, batch.digest)
 
 
 def arranged(
@@ -101,8 +105,8 @@ def _copied(
     batch: Arranged, device: torch.device, stream: torch.cuda.Stream
 ) -> tuple[Arranged, torch.cuda.Event]:
     images = batch.images.pin_memory().to(device, non_blocking=True)
-    moved = Arranged(images, batch.texts.pinned().to(device), batch.parts, batch.replaced)
-    return moved, stream.record_event()
+    texts = batch.texts.pinned().to(device)
+    return replace(batch, images=images, texts=texts), stream.record_event()
 
 
 def _used_on_current_stream(batch: Arranged, device: torch.device) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -29,11 +30,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
-    """The losses of a training that nothing happens to."""
+def undisturbed(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training that nothing happens to."""
     output = tmp_path_factory.mktemp("undisturbed")
     LocalLauncher().start(job(dataset, output)).wait()
-    return losses(output)
+    return output
 
 
 @pytest.fixture(autouse=True)
@@ -79,32 +80,37 @@ def wait_for_step(output: Path, step: int) -> None:
     wait_until(lambda: reached(output) >= step, PATIENCE, f"step {step}")
 
 
-def losses(output: Path) -> dict[int, float]:
+def logged(output: Path, name: str) -> dict[int, Any]:
+    """Return a figure of each step."""
     lines = (output / "metrics.jsonl").read_text().splitlines()
-    return {record["step"]: record["loss"] for record in map(json.loads, lines)}
+    return {record["step"]: record[name] for record in map(json.loads, lines)}
 
 
-def assert_undisturbed(output: Path, undisturbed: dict[int, float]) -> None:
+def assert_undisturbed(output: Path, undisturbed: Path) -> None:
+    digests, losses = logged(output, "digest"), logged(output, "loss")
+    assert digests == logged(undisturbed, "digest")
+    assert len(set(digests.values())) == STEPS
     # The same sets of pairs make the same losses, but for the order in which floats are added.
-    assert losses(output) == pytest.approx(undisturbed, rel=1e-3)
-    assert list(losses(output)) == list(range(1, STEPS + 1))
+    assert losses == pytest.approx(logged(undisturbed, "loss"), rel=1e-3)
+    assert list(losses) == list(range(1, STEPS + 1))
     assert json.loads((output / "summary.json").read_text())["finished"]
 
 
 def test_killed_and_gone_on_with_by_one_two_and_one_ranks(
-    dataset: str, tmp_path: Path, undisturbed: dict[int, float]
+    dataset: str, tmp_path: Path, undisturbed: Path
 ) -> None:
-    for ranks, step in ((1, 10), (2, 24)):
-        training = LocalLauncher(ranks).start(job(dataset, tmp_path))
+    for ranks, step, threads in ((1, 10, 1), (2, 24, 3)):
+        workers = {"decode_threads": threads, "fetch_threads": 4 - threads}
+        training = LocalLauncher(ranks).start(job(dataset, tmp_path, **workers))
         wait_for_step(tmp_path, step)
         kill_all(training)
     assert 24 <= reached(tmp_path) < STEPS
-    LocalLauncher().start(job(dataset, tmp_path)).wait()
+    LocalLauncher().start(job(dataset, tmp_path, decode_threads=2, prefetch_batches=1)).wait()
     assert_undisturbed(tmp_path, undisturbed)
 
 
 def test_a_rank_that_dies_starts_again_with_the_others(
-    dataset: str, tmp_path: Path, undisturbed: dict[int, float]
+    dataset: str, tmp_path: Path, undisturbed: Path
 ) -> None:
     training = LocalLauncher(2).start(job(dataset, tmp_path))
     for number, step in ((1, 10), (0, 24)):
@@ -116,7 +122,7 @@ def test_a_rank_that_dies_starts_again_with_the_others(
 
 
 def test_a_rank_that_is_told_to_go_saves_with_the_others_and_all_go_on(
-    dataset: str, tmp_path: Path, undisturbed: dict[int, float]
+    dataset: str, tmp_path: Path, undisturbed: Path
 ) -> None:
     quiet = job(dataset, tmp_path, checkpoint_every=1000)
     training = LocalLauncher(2).start(quiet)
@@ -170,7 +176,7 @@ def agent(job: TrainJob, index: int, port: int) -> subprocess.Popen[bytes]:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["lost", "evicted"])
 def test_a_machine_is_replaced_by_another(
-    dataset: str, tmp_path: Path, undisturbed: dict[int, float], how: signal.Signals
+    dataset: str, tmp_path: Path, undisturbed: Path, how: signal.Signals
 ) -> None:
     what, port = job(dataset, tmp_path), free_port()
     machines = [agent(what, index, port) for index in (1, 0)]

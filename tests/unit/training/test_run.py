@@ -40,7 +40,8 @@ def test_a_whole_training_leaves_its_files(
     assert summary["finished"]
     assert summary == json.loads((tmp_path / "summary.json").read_text())
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "checkpoints", "config.json", "evaluation.json", "export", "metrics.jsonl", "summary.json",
+        "checkpoints", "config.json", "evaluation.json", "evaluations.jsonl", "export",
+        "metrics.jsonl", "summary.json",
     ]  # fmt: skip
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     assert len(evaluation["zero_shot"]["per_class"]) == 8
@@ -70,6 +71,25 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(
     assert train(dataset_url, config, str(parts))["finished"]
     assert metrics(parts) == metrics(whole)
     assert weights(parts) == weights(whole)
+
+
+def test_evaluating_between_steps_changes_nothing_and_leaves_a_history(
+    tmp_path: Path, dataset_url: str, evaluation_url: str, make_config: Make
+) -> None:
+    without, often = tmp_path / "without", tmp_path / "often"
+    train(dataset_url, make_config(), str(without))
+    config = make_config(eval_every=2, retrieval_images=20)
+    steps: list[int] = []
+    arguments = (dataset_url, config, str(often), evaluation_url)
+    train(*arguments, on_progress=lambda p: steps.append(p.step), should_stop=lambda: steps == [1])
+    summary = train(*arguments)
+    lines = (often / "evaluations.jsonl").read_text().splitlines()
+    history = [json.loads(line) for line in lines]
+    assert [line["step"] for line in history] == [2, 4, 6]
+    assert history[-1] == {"step": 6, **summary["evaluation"]}
+    assert history[0]["zero_shot"]["images"] == 16
+    assert metrics(often) == metrics(without)
+    assert weights(often) == weights(without)
 
 
 def test_a_crash_loses_only_the_steps_since_the_last_checkpoint(
