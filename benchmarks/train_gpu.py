@@ -34,6 +34,7 @@ from clipcurate.training.data import Batch, normalise
 from clipcurate.training.loop import initial_state, train_steps
 from clipcurate.training.model import create_model, pick_device
 from clipcurate.training.optim import create_optimizer
+from clipcurate.training.products import product_rate
 
 PAPER_TFLOPS = 989  # H100 and H200, bf16 products without sparsity, by NVIDIA's data sheet
 DISTINCT = 4
@@ -74,6 +75,7 @@ def made_up(setting: Setting) -> list[Batch]:
         Batch(
             torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8),
             tokens_of(setting.pairs, context, generator),
+            0,
             0,
         )
         for _ in range(DISTINCT)
@@ -229,19 +231,6 @@ def timed(run: Runner, steps: int) -> float:
     return time.perf_counter() - start
 
 
-def product_rate(device: torch.device) -> float:
-    """Return the TFLOP/s of plain products: bf16 on a GPU, float32 on a CPU; best of ten."""
-    on_gpu = device.type == "cuda"
-    size, dtype = (8192, torch.bfloat16) if on_gpu else (1024, torch.float32)
-    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    best = math.inf
-    for _ in range(10):
-        start = waited(device)
-        left @ right
-        best = min(best, waited(device) - start)
-    return 2 * size**3 / best / 1e12
-
-
 def setting_of(args: argparse.Namespace) -> Setting:
     on_gpu = args.device.startswith("cuda")
     pairs = args.batch or (4096 if on_gpu else 64)
@@ -267,7 +256,7 @@ def main() -> None:
     on_gpu = setting.device.type == "cuda"
     if not on_gpu:
         torch.set_num_threads(args.threads)
-    rate, batches = product_rate(setting.device), made_up(setting)
+    rate, batches = product_rate(args.device) / 1e12, made_up(setting)
     results: dict[str, dict[str, Any]] = {}
     for name, make in rungs(setting, batches).items():
         found = measure(make, setting, compiles=on_gpu)

@@ -12,6 +12,7 @@ from clipcurate import storage
 from clipcurate.cli import options as opt
 
 Figures = dict[str, Any]
+WIDTH = 120
 
 
 def evaluate(
@@ -62,7 +63,9 @@ def _show(found: dict[str, Figures], rows: Any, headings: tuple[str, ...]) -> No
     for url, figures in found.items():
         for row in rows(url.rstrip("/").rpartition("/")[2], figures):
             table.add_row(*row)
-    Console().print(table)
+    wide = Console()
+    wide.width = max(wide.width, WIDTH)
+    wide.print(table)
 
 
 def _classified(name: str, figures: Figures) -> list[tuple[str, ...]]:

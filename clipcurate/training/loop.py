@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clipcurate.errors import TrainingError
 from clipcurate.training.config import TrainConfig
 from clipcurate.training.data import Batch
+from clipcurate.training.flops import ModelFlops, peak_of
 from clipcurate.training.gradients import Inputs, add_gradients, contrastive_loss, refuse_coupled
 from clipcurate.training.model import Towers, clamp_logit_scale, create_model
 from clipcurate.training.optim import create_optimizer, gradient_norm, learning_rate
@@ -56,6 +57,8 @@ class StepRecord:
 class TakenStep:
     """A step that the device has been told to take. `step` counts from 1, `digest` is all ranks'.
 
+    `flops` are the model FLOPs of this rank's share; 0 where the device's peak is not known.
+
     `figures` is float64 on the device: step, loss, gradient norm and whether they are not finite,
     of the first step that is not, else of this one; then the logit scale.
     """
@@ -63,6 +66,7 @@ class TakenStep:
     step: int
     lr: float
     digest: str
+    flops: int
     figures: Tensor
 
     def read(self) -> StepRecord:
@@ -124,6 +128,7 @@ class _Stepper:
         self._loss_function = contrastive_loss(world)
         self._dtype = next(state.model.parameters()).dtype
         self._guard = torch.zeros(4, dtype=torch.float64, device=state.device)
+        self._flops = ModelFlops(config.model) if peak_of(state.device) else None
         state.model.train()
 
     def take(self, batch: Arranged) -> TakenStep:
@@ -141,7 +146,14 @@ class _Stepper:
         self._step_if_finite(self._world.mean(loss), norm, lr)
         scale = state.model.logit_scale.detach().exp()  # type: ignore[operator]
         figures = torch.cat([self._guard, scale.double().reshape(1)])
-        return TakenStep(state.step, lr, f"{digest % 2**64:016x}", figures)
+        return TakenStep(
+            state.step, lr, f"{digest % 2**64:016x}", self._model_flops(batch), figures
+        )
+
+    def _model_flops(self, batch: Arranged) -> int:
+        if self._flops is None:
+            return 0
+        return self._flops.pairs(len(batch.images), (group.shape for group in batch.texts.groups))
 
     def _step_if_finite(self, loss: Tensor, norm: Tensor, lr: float) -> None:
         """Let the fused kernel itself skip the step, so that nobody waits to find out."""

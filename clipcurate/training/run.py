@@ -10,9 +10,9 @@ The output folder (an fsspec URL) then holds `config.json`, `metrics.jsonl`, `ev
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from clipcurate import storage
@@ -24,15 +24,22 @@ from clipcurate.training.config import TrainConfig
 from clipcurate.training.data import TrainingData
 from clipcurate.training.evaluating import Evaluations
 from clipcurate.training.export import export
+from clipcurate.training.flops import peak_of
 from clipcurate.training.identity import settings_of, training_id
 from clipcurate.training.loop import StepRecord, TakenStep
 from clipcurate.training.model import create_tokenizer, pick_device
+from clipcurate.training.speed import Speedometer
 from clipcurate.training.world import World
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands after a step; the rate is that since the progress before."""
+    """Where a training stands after a step; the speed is that since the progress before.
+
+    `mfu` is the share of the peak of rank 0's device that model FLOPs take, at the lengths of text
+    that are processed, recomputing not counted; 0 where the peak is not known, as on a CPU.
+    `evaluation` is the latest one, in short.
+    """
 
     step: int
     total_steps: int
@@ -43,6 +50,17 @@ class Progress:
     grad_norm: float
     digest: str
     pairs_per_second: float
+    mfu: float = 0.0
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _line_of(progress: Progress) -> dict[str, Any]:
+    """Return a line of metrics.jsonl: evaluations have a file of their own; no mfu that is none."""
+    line = asdict(progress)
+    del line["evaluation"]
+    if not progress.mfu:
+        del line["mfu"]
+    return line
 
 
 def _ignore(_: Progress) -> None:
@@ -120,7 +138,7 @@ class _Training:
             {"settings": self._settings, "config": config.to_dict()},
             checkpoint.Kept(config.runtime.keep_checkpoints, config.runtime.keep_every),
         )
-        self._mark = (0, time.monotonic())
+        self._speed = Speedometer(config.data.batch_size, None, time.monotonic())
         self._lines: list[dict[str, Any]] = []
         encoder = evaluate.Encoder(self._state.model, tokenize, config.model.image_size)
         self._evaluations = Evaluations(encoder, index, config, eval_url)
@@ -157,9 +175,11 @@ class _Training:
     ) -> bool:
         """Take the steps that are left; False if asked to stop before the last."""
         config, state, world = self._config, self._state, self._world
-        self._mark = (state.step, time.monotonic())
+        peak = peak_of(state.device)
+        self._speed = Speedometer(config.data.batch_size, peak, time.monotonic())
         with closing(self._data.batches(state.step, config.total_steps)) as batches:
             for taken in loop.train_steps(state, batches, config, world):
+                self._speed.add(taken.flops)
                 if self._is_logged(taken):
                     self._tell(taken, on_progress)
                 last = taken.step == config.total_steps
@@ -226,18 +246,16 @@ class _Training:
     def _tell(self, taken: TakenStep, on_progress: Callable[[Progress], None]) -> None:
         """Wait for a step and tell of it."""
         progress = self._progress(taken.read())
-        self._lines.append(asdict(progress))
+        self._lines.append(_line_of(progress))
         on_progress(progress)
 
     def _progress(self, record: StepRecord) -> Progress:
-        before, then = self._mark
-        self._mark = (record.step, time.monotonic())
-        batch = self._config.data.batch_size
         return Progress(
             **asdict(record),
+            **asdict(self._speed.tell(time.monotonic())),
             total_steps=self._config.total_steps,
-            seen_pairs=record.step * batch,
-            pairs_per_second=batch * (record.step - before) / (self._mark[1] - then),
+            seen_pairs=record.step * self._config.data.batch_size,
+            evaluation=self._evaluations.short(),
         )
 
     def _save(self, taken: TakenStep) -> None:

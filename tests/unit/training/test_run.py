@@ -82,12 +82,14 @@ def test_evaluating_between_steps_changes_nothing_and_leaves_a_history(
     steps: list[int] = []
     arguments = (dataset_url, config, str(often), evaluation_url)
     train(*arguments, on_progress=lambda p: steps.append(p.step), should_stop=lambda: steps == [1])
-    summary = train(*arguments)
+    told: list[Progress] = []
+    summary = train(*arguments, on_progress=told.append)
     lines = (often / "evaluations.jsonl").read_text().splitlines()
     history = [json.loads(line) for line in lines]
     assert [line["step"] for line in history] == [2, 4, 6]
     assert history[-1] == {"step": 6, **summary["evaluation"]}
     assert history[0]["zero_shot"]["images"] == 16
+    assert told[-1].evaluation == {k: v for k, v in history[1].items() if k != "step"}
     assert metrics(often) == metrics(without)
     assert weights(often) == weights(without)
 
