@@ -268,6 +268,7 @@ def main() -> None:
     for found in results.values():
         found["times_open_clip"] = found["pairs_per_second"] / theirs
     about = {"preset": args.preset, "pairs_per_step": setting.pairs, "device": str(setting.device)}
+    about["compiled"] = on_gpu  # on a CPU the rungs of torch.compile run eagerly
     gpu = torch.cuda.get_device_name(setting.device) if on_gpu else None
     report({**about, "gpu": gpu, "product_tflops": rate, "rungs": results}, args.output)
 

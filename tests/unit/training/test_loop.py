@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clipcurate.datasets.images import ImageIndex
 from clipcurate.errors import TrainingError
@@ -80,3 +82,10 @@ def test_a_non_finite_loss_stops_before_it_reaches_the_weights(
         last.read()
     after = state.model.state_dict()
     assert all(torch.equal(before[n], after[n]) for n in before if n != "visual.proj")
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=5))
+def test_digests_of_ranks_add_up_as_int64(digests: list[int]) -> None:
+    """What all_reduce does: int64 sums that wrap around."""
+    total = torch.tensor([loop.as_int64(digest) for digest in digests]).sum()
+    assert int(total) % 2**64 == sum(digests) % 2**64
