@@ -237,7 +237,9 @@ class _Training:
         """Evaluate between steps, on the main rank, if the steps so far were finite."""
         if self._world.is_main:
             taken.read()
+            began = time.monotonic()
             self._evaluations.take(taken.step)
+            self._speed.leave_out(time.monotonic() - began)
 
     def _is_logged(self, taken: TakenStep) -> bool:
         total = self._config.total_steps

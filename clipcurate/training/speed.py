@@ -30,6 +30,10 @@ class Speedometer:
         self._steps += 1
         self._flops += flops
 
+    def leave_out(self, seconds: float) -> None:
+        """Count the last `seconds` to no step: something else was done."""
+        self._since += seconds
+
     def tell(self, now: float) -> Speed:
         """Return the speed since the last call."""
         seconds = now - self._since

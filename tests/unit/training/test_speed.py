@@ -8,7 +8,8 @@ def test_speed_is_what_was_done_since_it_was_last_told() -> None:
     speedometer.add(60)
     assert speedometer.tell(14.0) == Speed(pairs_per_second=4.0, mfu=0.25)
     speedometer.add(50)
-    assert speedometer.tell(15.0) == Speed(pairs_per_second=8.0, mfu=0.5)
+    speedometer.leave_out(20.0)
+    assert speedometer.tell(35.0) == Speed(pairs_per_second=8.0, mfu=0.5)
 
 
 def test_an_unknown_peak_gives_no_utilization() -> None:
