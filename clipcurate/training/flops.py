@@ -6,6 +6,7 @@ pass is counted by torch's own counter on tensors without data. As everywhere, r
 count (Chowdhery et al. 2022, arXiv 2204.02311, appendix B: "model FLOPs utilization").
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,14 +50,15 @@ DEVICES = {
     "rtx4090": Device("RTX 4090", 165.2, 24 * 10**9, "NVIDIA Ada GPU architecture whitepaper"),
 }
 
-# The first that occurs in the name that torch gives a GPU; PCIe cards are slower than the table.
+# By the whole name that torch gives a GPU: PCIe, NVL and laptop cards and slices of one are slower.
 BY_NAME = {
-    "A100": "a100-80",
-    "H200": "h200",
-    "H100 80GB HBM3": "h100",
-    "V100": "v100-32",
-    "L40S": "l40s",
-    "GeForce RTX 4090": "rtx4090",
+    r"NVIDIA A100-(SXM4|SXM|PCIE)-[48]0GB": "a100-80",
+    r"NVIDIA A100 80GB PCIe": "a100-80",
+    r"NVIDIA H100 80GB HBM3": "h100",
+    r"NVIDIA H200": "h200",
+    r"(Tesla|NVIDIA) V100-SXM[23]-(16|32)GB": "v100-32",
+    r"NVIDIA L40S": "l40s",
+    r"NVIDIA GeForce RTX 4090": "rtx4090",
 }
 
 
@@ -104,5 +106,5 @@ def peak_of(device: torch.device) -> float | None:
 
 def named_peak(name: str) -> float | None:
     """Return the FLOP/s of the GPU that torch calls `name`; None if the table lacks it."""
-    kind = next((kind for part, kind in BY_NAME.items() if part in name), None)
+    kind = next((kind for full, kind in BY_NAME.items() if re.fullmatch(full, name)), None)
     return None if kind is None else DEVICES[kind].tflops * 1e12

@@ -44,6 +44,7 @@ def test_a_batch_costs_the_lengths_that_are_processed() -> None:
 def test_peaks_go_by_the_name_of_the_gpu() -> None:
     assert named_peak("NVIDIA A100-SXM4-40GB") == 312e12
     assert named_peak("NVIDIA H100 80GB HBM3") == named_peak("NVIDIA H200") == 989.4e12
-    assert named_peak("NVIDIA H100 PCIe") is None
+    for slower in ("H100 PCIe", "H200 NVL", "H100 80GB HBM3 MIG 1g.10gb", "GeForce RTX 4090 D"):
+        assert named_peak(f"NVIDIA {slower}") is None
     assert named_peak("Tesla V100-SXM2-32GB") == DEVICES["v100-32"].tflops * 1e12
     assert peak_of(torch.device("cpu")) is None
