@@ -8,7 +8,7 @@ division, and its result decides. At the base itself both say the same: for floa
 exactly if c <= b, since the quotient of neighbours is further from 1 than half a unit.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ import numpy.typing as npt
 from clipcurate.errors import InvalidInputError
 
 Ranks = npt.NDArray[np.void]
+RanksOf = Callable[[npt.NDArray[np.int64]], Ranks]
+"""Returns the ranks of the pairs at some positions."""
 
 RANK = np.dtype([("uid", ">u8", (2,)), ("shard", ">u4"), ("row", ">u8"), ("text_index", ">u4")])
 """What breaks ties of critical t. Big-endian, so the order of values is the order of bytes."""
@@ -57,17 +59,17 @@ class Cut:
             return Cut(t, base=base)
         return Cut(t, self.last, base, self.repeats)
 
-    def keeps(self, critical: npt.NDArray[np.float64], ranks: Ranks) -> npt.NDArray[np.bool_]:
+    def keeps(self, critical: npt.NDArray[np.float64], ranks_of: RanksOf) -> npt.NDArray[np.bool_]:
         """Return which pairs are kept.
 
         Args:
             critical: critical t, shape (n,).
-            ranks: of dtype RANK, shape (n,).
+            ranks_of: by position in `critical`; asked only for pairs on the cut of an exact size.
         """
         kept: npt.NDArray[np.bool_] = critical <= self.t
         if self.last is not None:
             ties = np.flatnonzero(critical / self.base == self.t / self.base)
-            kept[ties] = ~_after(_words(ranks[ties]), _words(np.frombuffer(self.last, RANK)))
+            kept[ties] = ~_after(_words(ranks_of(ties)), _words(np.frombuffer(self.last, RANK)))
         return kept
 
     def repeated(self, critical: npt.NDArray[np.float64], ranks: Ranks) -> npt.NDArray[np.bool_]:

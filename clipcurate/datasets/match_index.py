@@ -74,9 +74,13 @@ class MatchIndex:
     @property
     def ranks(self) -> Ranks:
         """What breaks ties of critical t."""
-        ranks = np.zeros(len(self), RANK)
-        ranks["uid"], ranks["shard"] = self.uids, self.shard
-        ranks["row"], ranks["text_index"] = self.row, self.text_index
+        return self.ranks_of(slice(None))
+
+    def ranks_of(self, rows: npt.NDArray[np.int64] | slice) -> Ranks:
+        """Return the ranks of some pairs."""
+        ranks = np.zeros(len(self.row[rows]), RANK)
+        ranks["uid"], ranks["shard"] = self.uids[rows], self.shard[rows]
+        ranks["row"], ranks["text_index"] = self.row[rows], self.text_index[rows]
         return ranks
 
     @cached_property

@@ -126,12 +126,15 @@ def kept_mask(kind: Kind, cuts: Mapping[str, Cut], scored: Scored) -> npt.NDArra
     if kind == "matched":
         return matched
     kept = np.zeros(len(index), np.bool_)
-    ranks = index.ranks
     for name, rows in index.rows_by_language.items():
         if name in cuts:
             mine = rows[matched[rows]]
-            kept[mine] = cuts[name].keeps(scored.critical[mine], ranks[mine])
+            kept[mine] = _kept(cuts[name], scored, mine)
     return kept
+
+
+def _kept(cut: Cut, scored: Scored, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    return cut.keeps(scored.critical[rows], lambda ties: scored.index.ranks_of(rows[ties]))
 
 
 def totals_of(scored: Scored, kept: npt.NDArray[np.bool_]) -> Totals:

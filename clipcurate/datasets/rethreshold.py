@@ -252,7 +252,7 @@ class _Thinning:
         now, before = np.zeros(table.num_rows), np.ones(table.num_rows)
         for name, rows in part.rows_by_language.items():
             cut, critical, ranks = self.cuts[name], part.critical[rows], part.ranks[rows]
-            kept[rows] = cut.keeps(critical, ranks)
+            kept[rows] = cut.keeps(critical, ranks.__getitem__)
             self.repeats += int((kept[rows] & cut.repeated(critical, ranks)).sum())
             matches, counts = from_lists(table["entry_ids"].take(rows)), self.counts[name]
             now[rows] = keep_probability(matches, counts, cut.t)

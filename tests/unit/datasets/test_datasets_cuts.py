@@ -70,7 +70,7 @@ def test_a_size_takes_the_first_by_their_ratio_to_the_base(
             for i, part in enumerate(parts)
             for name, rows in part.rows_by_language.items()
             if name in cuts
-            for row in rows[cuts[name].keeps(part.critical[rows], part.ranks[rows])]
+            for row in rows[cuts[name].keeps(part.critical[rows], part.ranks[rows].__getitem__)]
         ]
         assert sorted((c / BASES[n], uid, row) for n, c, uid, row in kept) == order[:size]
         assert {cut.base for cut in cuts.values()} == set(BASES.values())

@@ -89,6 +89,22 @@ def test_cuts_are_per_language() -> None:
     assert kept_mask("balanced", cuts, scored).tolist() == [True, False, False]
 
 
+@given(STATUSES, st.data())
+def test_ties_of_each_language_go_by_rank(
+    statuses: list[tuple[Status, float]], data: st.DataObject
+) -> None:
+    scored, n = index_with(statuses), len(statuses)
+    names = data.draw(st.lists(st.sampled_from(["en", "zh"]), min_size=n, max_size=n))
+    index = replace(scored.index, language=names_of(pa.array(names, pa.string())))
+    last = {name: data.draw(st.integers(0, 9)) for name in ("en", "zh")}
+    cuts = {name: Cut(4.0, index_with([(Status.MATCHED, 4.0)] * 10).ranks[row].tobytes())
+            for name, row in last.items()}  # fmt: skip
+    assert kept_mask("balanced", cuts, replace(scored, index=index)).tolist() == [
+        status == Status.MATCHED and (t, row) <= (4.0, last[name])
+        for row, ((status, t), name) in enumerate(zip(statuses, names, strict=True))
+    ]
+
+
 def test_first_kept_marks_one_pair_per_row() -> None:
     scored = index_with([(Status.MATCHED, 1.0)] * 6)
     scored.index.row[:] = [0, 0, 0, 1, 1, 1]
