@@ -106,25 +106,57 @@ class _Pairs:
 
 def _flatten(records: Records) -> _Pairs:
     counts, text, lang = _texts(records.texts)
-    slots = np.maximum(counts, 1)
-    starts = np.cumsum(slots) - slots
-    record = np.repeat(np.arange(len(slots)), slots)
     lengths = byte_sizes(text)
     bad = np.union1d(bad_rows(text), bad_rows(lang))
     text, lang = without(text, bad), without(lang, bad)
+    if len(text) == len(counts):  # a pair per record, as in most pools
+        return _single(records, counts, lengths, (text, lang), bad)
+    slots = np.maximum(counts, 1)
+    starts = np.cumsum(slots) - slots
+    record = np.repeat(np.arange(len(slots)), slots)
     reject = _rejections(records.reject.take(pa.array(record)), text, bad)
     own_bytes = records.other_bytes[record]
     sums = np.bincount(record, lengths, minlength=len(slots)).astype(np.int64)
     return _Pairs(
         record=record,
         index=np.arange(len(record)) - starts[record],
-        text=pc.if_else(reject.is_null(), text, pa.scalar(None, pa.large_string())),
+        text=_accepted(text, reject),
         lang=lang,
         reject=reject,
         alone=pa.array(counts[record] == 1),
         row_bytes=sums[record] + own_bytes,
         bytes=lengths + own_bytes,
     )
+
+
+def _single(
+    records: Records,
+    counts: Int64s,
+    lengths: Int64s,
+    strings: tuple[pa.Array, pa.Array],
+    bad: Int64s,
+) -> _Pairs:
+    """As `_flatten`, where no record has two texts: then nothing has to be repeated or added up."""
+    text, lang = strings
+    reject = _rejections(records.reject, text, bad)
+    sizes = lengths + records.other_bytes
+    return _Pairs(
+        record=np.arange(len(counts)),
+        index=np.zeros(len(counts), np.int64),
+        text=_accepted(text, reject),
+        lang=lang,
+        reject=reject,
+        alone=pa.array(counts == 1),
+        row_bytes=sizes,
+        bytes=sizes,
+    )
+
+
+def _accepted(text: pa.Array, reject: pa.Array) -> pa.Array:
+    """Return the texts with nulls where they are rejected."""
+    if reject.null_count == len(reject):
+        return text
+    return pc.if_else(reject.is_null(), text, pa.scalar(None, pa.large_string()))
 
 
 def _texts(columns: tuple[pa.Array, ...]) -> tuple[Int64s, pa.Array, pa.Array]:
@@ -180,6 +212,8 @@ def _joined(parts: list[_Texts]) -> _Texts:
 
 
 def _rejections(of_record: pa.Array, text: pa.Array, bad: Int64s) -> pa.Array:
+    if not text.null_count:  # `bad` ones are null
+        return of_record
     is_bad = np.zeros(len(text), bool)
     is_bad[bad] = True
     of_text = pc.if_else(text.is_null(), NO_TEXT, pa.scalar(None, pa.string()))
@@ -226,10 +260,12 @@ def _table(records: Records, pairs: _Pairs, start: int, stop: int) -> pa.Table:
 
 
 def _filled(array: pa.Array) -> pa.Array:
-    return pc.fill_null(array, "").cast(pa.string())
+    return (pc.fill_null(array, "") if array.null_count else array).cast(pa.string())
 
 
 def _valid_uid(array: pa.Array, alone: pa.Array) -> pa.Array:
+    if array.null_count == len(array):
+        return pa.nulls(len(array), pa.string())
     lower = pc.ascii_lower(array)
     is_uid = pc.fill_null(pc.match_substring_regex(lower, _UID), False)
     return pc.if_else(pc.and_(is_uid, alone), lower, None).cast(pa.string())

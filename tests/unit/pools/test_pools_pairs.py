@@ -1,8 +1,11 @@
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clipcurate.pools import PAIR_FIELDS, PAIR_SCHEMA, extra_columns, pairs
 from clipcurate.pools.pairs import Records, extra_names, pair_tables
@@ -107,6 +110,53 @@ def test_lists_of_texts_become_pairs(kind: pa.DataType) -> None:
     assert made["reject"].to_pylist() == [None, None, no, no, no, None, None]
     assert made["row_bytes"].to_pylist() == [13, 13, 10, 10, 11, 11, 11]
     assert made["x"].to_pylist() == [1, 1, 2, 3, 4, 4, None]
+
+
+STRING = st.sampled_from([None, "", "u", "é"])
+
+
+def described(fewest: int, most: int) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a record with so many texts, which may be missing or no UTF-8."""
+    text = st.sampled_from([None, b"", b"a", "éb".encode(), b"\xff"])
+    columns = dict.fromkeys(["url", "key", "lang"], STRING)
+    uid, reject = st.sampled_from([None, UID, "u"]), st.sampled_from([None, None, "no_image"])
+    texts = st.lists(text, min_size=fewest, max_size=most)
+    return st.fixed_dictionaries({"texts": texts, "uid": uid, "reject": reject, **columns})
+
+
+def by_hand(row: int, record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    texts = record["texts"] or [None]
+    for place, text in enumerate(texts):
+        why = "no_text" if text is None else "invalid_utf8" if text == b"\xff" else None
+        reject = record["reject"] or why
+        has_uid = record["uid"] == UID and len(record["texts"]) == 1 and not reject
+        yield {
+            "row": row,
+            "text_index": place,
+            "uid": UID.lower() if has_uid else None,
+            **{name: record[name] or "" for name in ("key", "url")},
+            "text": None if reject else text.decode(),
+            "lang": record["lang"] or "",
+            "reject": reject,
+            "row_bytes": 10 + sum(len(text or b"") for text in texts),
+        }
+
+
+@pytest.mark.parametrize(("fewest", "most"), [(1, 1), (0, 1), (0, 3)])
+@given(st.data(), st.integers(1, 4))
+def test_the_fields_of_every_pair_by_hand(
+    fewest: int, most: int, data: st.DataObject, batch_rows: int
+) -> None:
+    """Where no record has two texts, a shorter way leads to the same table."""
+    rows = data.draw(st.lists(described(fewest, most), min_size=1, max_size=6))
+    columns = {
+        name: [row[name] for row in rows] for name in ("url", "key", "uid", "lang", "reject")
+    }
+    lists = pa.array([row["texts"] for row in rows], pa.list_(pa.large_binary()))
+    texts = lists.flatten() if fewest else lists
+    made = table(texts, first_row=5, batch_rows=batch_rows, **columns)
+    made.validate(full=True)
+    assert made.to_pylist() == [p for i, row in enumerate(rows) for p in by_hand(i + 5, row)]
 
 
 def test_a_uid_counts_only_with_32_hex_digits_and_one_accepted_text() -> None:
