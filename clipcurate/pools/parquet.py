@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -125,6 +126,7 @@ def _records(batch: pa.RecordBatch, roles: Roles, first_row: int) -> Records:
         bad.update(wrong.tolist())
         return without(column, wrong)
 
+    @cache  # one column may play several parts
     def field(name: str | None) -> pa.Array:
         if name is None:
             return pa.nulls(len(batch), pa.large_string())

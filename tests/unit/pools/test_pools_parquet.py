@@ -105,6 +105,14 @@ def test_invalid_utf8_leaves_other_rows_alone(path: Path, read: Any) -> None:
     assert table["text"].to_pylist() == ["a", None, "c", None] * 50
 
 
+def test_a_url_that_is_the_key_as_well(path: Path, read: Any) -> None:
+    pq.write_table(pa.table({"text": ["a"] * 3, "url": unchecked([b"u", b"\xff", None])}), path)
+    table = read(path)
+    assert table["url"].to_pylist() == table["key"].to_pylist() == ["u", "", ""]
+    assert table["reject"].to_pylist() == [None, "invalid_utf8", None]
+    assert table["row_bytes"].to_pylist() == [2, 1, 1]
+
+
 def test_long_texts_and_nul_bytes_pass(path: Path, read: Any) -> None:
     texts = ["x" * 1_000_000, "\0", "y" * 10_000_000]
     pq.write_table(pa.table({"text": texts}), path)
