@@ -11,7 +11,7 @@ import pyarrow as pa
 import xxhash
 
 from clipcurate.kernels.buffers import string_buffers
-from clipcurate.kernels.xxh3 import hash_joined
+from clipcurate.kernels.xxh3 import hash_joined, hash_twice
 
 CHUNK = 1 << 20
 
@@ -61,6 +61,30 @@ def hash_pairs(firsts: Strings, seconds: Strings) -> npt.NDArray[np.uint64]:
     hashes = np.empty((len(firsts), 2), np.uint64)
     hash_joined(*string_buffers(firsts), *string_buffers(seconds), hashes)
     return hashes
+
+
+def hash_pairs_twice(
+    firsts: Strings, seconds: Strings, own: Strings
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Hash pairs of strings to ids, and the ids with the second strings again, in one pass.
+
+    Args:
+        firsts: as for `hash_pairs`.
+        seconds: the same.
+        own: ids that take the place of hashes, as 32 hex digits; null elsewhere.
+
+    Returns:
+        Two uint64 arrays of shape (n, 2), as of `hash_pairs`: the ids, and the hashes of the ids
+        as 32 lower-case hex digits with the second strings.
+    """
+    if len({len(firsts), len(seconds), len(own)}) > 1:
+        raise ValueError(f"{len(firsts)}, {len(seconds)} and {len(own)} strings do not match")
+    ids, hashes = np.empty((2, len(firsts), 2), np.uint64)
+    known = own.is_valid().to_numpy(zero_copy_only=False)
+    if known.any():
+        ids[known] = column_to_halves(own.drop_null())
+    hash_twice(*string_buffers(firsts), *string_buffers(seconds), known, ids, hashes)
+    return ids, hashes
 
 
 def hex_to_halves(digits: Iterable[str]) -> npt.NDArray[np.uint64]:

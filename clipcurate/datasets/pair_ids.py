@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clipcurate.datasets.request import ImageName
-from clipcurate.hashing import column_to_halves, halves_to_hex, hash_pairs
+from clipcurate.hashing import column_to_halves, hash_pairs, hash_pairs_twice
 
 Halves = npt.NDArray[np.uint64]
 """128-bit ids of shape (n, 2), high half first."""
@@ -20,11 +20,11 @@ def pair_keys(pairs: pa.Table) -> tuple[Halves, Halves]:
     """
     present = pairs["text"].is_valid().to_numpy()
     used = pairs.filter(pa.array(present)) if not present.all() else pairs
-    found = pair_uids(used)
-    uids = np.zeros((pairs.num_rows, 2), np.uint64)
-    coin_keys = np.zeros((pairs.num_rows, 2), np.uint64)
-    uids[present] = found
-    coin_keys[present] = hash_pairs(halves_to_hex(found), used["text"])
+    found = hash_pairs_twice(used["key"], used["text"], used["uid"])
+    if used is pairs:
+        return found
+    uids, coin_keys = np.zeros((2, pairs.num_rows, 2), np.uint64)
+    uids[present], coin_keys[present] = found
     return uids, coin_keys
 
 

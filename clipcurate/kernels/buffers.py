@@ -15,7 +15,8 @@ def string_buffers(column: "pa.Array | pa.ChunkedArray") -> tuple[Bytes, Offsets
     """
     if isinstance(column, pa.ChunkedArray):
         chunks = [chunk.cast(pa.large_binary()) for chunk in column.chunks]
-        column = pa.concat_arrays(chunks) if chunks else pa.array([], pa.large_binary())
+        chunks = chunks or [pa.array([], pa.large_binary())]
+        column = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
     column = column.cast(pa.large_binary())
     if column.null_count:
         column = column.fill_null(b"")

@@ -1,4 +1,4 @@
-"""What numba lacks: unaligned loads, prefetching, comparing many bytes at once, counting bits.
+"""What numba lacks: unaligned loads, copying, prefetching, comparing many bytes, counting bits.
 
 Portable LLVM code; it becomes vector instructions where the processor has them.
 """
@@ -26,6 +26,22 @@ def load8(_context: Any, array: Any, offset: Any) -> tuple[Any, Lowering]:
         return _load(builder, place, _WORD)
 
     return types.uint64(array, types.uint64), lower
+
+
+@intrinsic
+def copy_bytes(
+    _context: Any, target: Any, place: Any, source: Any, start: Any, count: Any
+) -> tuple[Any, Lowering]:
+    """Copy `count` bytes of one byte array, from `start` on, to a place in another."""
+
+    def lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        to = _address(context, builder, signature.args[0], args[0], args[1])
+        origin = _address(context, builder, signature.args[2], args[2], args[3])
+        cgutils.raw_memcpy(builder, to, origin, args[4], 1)
+        return context.get_dummy_value()
+
+    number = types.uint64
+    return types.void(target, number, source, number, number), lower
 
 
 @intrinsic

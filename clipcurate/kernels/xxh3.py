@@ -7,7 +7,7 @@ doc/xxhash_spec.md, "XXH3 algorithm overview". Names follow that text.
 import numpy as np
 
 from clipcurate.kernels.compiling import inlined, kernel
-from clipcurate.kernels.machine import load8, multiply_fold, multiply_high
+from clipcurate.kernels.machine import copy_bytes, load8, multiply_fold, multiply_high
 
 PADDING = 8
 """Bytes that must be readable after a message."""
@@ -40,6 +40,7 @@ _START = np.array([_P32_3, _P64_1, _P64_2, _P64_3, _P64_4, _P32_2, _P64_5, _P32_
 
 _0, _1, _3, _4, _8, _16, _32, _64 = (np.uint64(n) for n in (0, 1, 3, 4, 8, 16, 32, 64))
 _LOW = np.uint64(0xFFFFFFFF)
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 _STRIPES, _BLOCK, _LAST_SECRET = np.uint64(16), np.uint64(1024), np.uint64(128)
 
 
@@ -52,12 +53,48 @@ def hash_joined(firsts, first_offsets, seconds, second_offsets, out):
         m = np.uint64(first_offsets[row + 1]) - a
         n = np.uint64(second_offsets[row + 1]) - b
         size = m + _1 + n
-        if size + np.uint64(PADDING) > np.uint64(message.size):
-            message = np.empty(np.uint64(2) * size + np.uint64(PADDING), np.uint8)
-        message[:m] = firsts[a : a + m]
+        message = _with_room(message, size)
+        copy_bytes(message, _0, firsts, a, m)
         message[m] = 0
-        message[m + _1 : size] = seconds[b : b + n]
+        copy_bytes(message, m + _1, seconds, b, n)
         out[row, 0], out[row, 1] = _hash(message, size)
+
+
+@kernel
+def hash_twice(firsts, first_offsets, seconds, second_offsets, known, ids, out):
+    """Fill out[i] with the hash of ids[i] as 32 lower-case hex digits, a NUL, second i.
+
+    Unless known[i], ids[i] becomes the hash of first i, a NUL, second i before.
+    """
+    message = np.empty(4096, np.uint8)
+    for row in range(out.shape[0]):
+        a, b = np.uint64(first_offsets[row]), np.uint64(second_offsets[row])
+        m = np.uint64(first_offsets[row + 1]) - a
+        n = np.uint64(second_offsets[row + 1]) - b
+        end = max(m, _32)  # of either first part: both messages share the rest
+        message = _with_room(message, end + _1 + n)
+        message[end] = 0
+        copy_bytes(message, end + _1, seconds, b, n)
+        if not known[row]:
+            copy_bytes(message, end - m, firsts, a, m)
+            ids[row, 0], ids[row, 1] = _hash(message[end - m :], m + _1 + n)
+        _write_hex(message, end - _32, ids[row, 0])
+        _write_hex(message, end - _16, ids[row, 1])
+        out[row, 0], out[row, 1] = _hash(message[end - _32 :], _32 + _1 + n)
+
+
+@kernel
+def _with_room(message, size):
+    if size + np.uint64(PADDING) <= np.uint64(message.size):
+        return message
+    return np.empty(np.uint64(2) * size + np.uint64(PADDING), np.uint8)
+
+
+@inlined
+def _write_hex(message, place, number):
+    for digit in range(_16):
+        shift = np.uint64(60) - np.uint64(4) * digit
+        message[place + digit] = _HEX[(number >> shift) & np.uint64(15)]
 
 
 @kernel

@@ -16,6 +16,7 @@ from clipcurate.hashing import (
     hash_file,
     hash_json,
     hash_pairs,
+    hash_pairs_twice,
     hex_to_halves,
 )
 
@@ -60,6 +61,25 @@ def test_hash_pairs_by_hand(pairs: list[tuple[bytes, bytes]]) -> None:
 def test_hash_pairs_refuses_unequal_lengths() -> None:
     with pytest.raises(ValueError, match="2 and 1 strings are no pairs"):
         hash_pairs(pa.array(["a", "b"]), pa.array(["c"]))
+    with pytest.raises(ValueError, match="1, 1 and 2 strings do not match"):
+        hash_pairs_twice(pa.array(["a"]), pa.array(["c"]), pa.nulls(2, pa.string()))
+
+
+OWN = st.none() | st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
+
+
+@given(st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=40), OWN), max_size=5))
+def test_hashing_twice_by_hand(rows: list[tuple[bytes, bytes, str | None]]) -> None:
+    first, second, own = ([row[place] for row in rows] for place in range(3))
+    ids, hashes = hash_pairs_twice(
+        pa.array(first, pa.binary()), pa.array(second, pa.binary()), pa.array(own, pa.string())
+    )
+    digits = [o or xxhash.xxh3_128_hexdigest(a + b"\0" + b) for a, b, o in rows]
+    assert halves_to_hex(ids).to_pylist() == digits
+    assert halves_to_hex(hashes).to_pylist() == [
+        xxhash.xxh3_128_hexdigest(uid.encode() + b"\0" + b)
+        for uid, (_, b, _) in zip(digits, rows, strict=True)
+    ]
 
 
 @given(st.lists(st.integers(0, 2**128 - 1), max_size=20))

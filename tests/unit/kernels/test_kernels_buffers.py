@@ -17,6 +17,7 @@ TEXTS = ["a", "", None, "bc", "é"]
         pa.array([text and text.encode() for text in TEXTS], pa.binary()),
         pa.array(["x", *TEXTS, "y"])[1:-1],
         pa.chunked_array([TEXTS[:2], [], TEXTS[2:]], pa.string()),
+        pa.chunked_array([["x", *TEXTS, "y"]], pa.string())[1:-1],
         pa.chunked_array([["x", *TEXTS[:2]], TEXTS[2:]], pa.large_string())[1:],
     ],
     ids=str,
