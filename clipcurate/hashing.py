@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -38,10 +38,15 @@ def hash_bytes(*parts: bytes) -> str:
 
 def hash_file(path: str | Path) -> str:
     """Return the hash of a local file's bytes."""
-    state = xxhash.xxh3_128()
     with Path(path).open("rb") as file:
-        while chunk := file.read(CHUNK):
-            state.update(chunk)
+        return hash_stream(file)
+
+
+def hash_stream(file: BinaryIO) -> str:
+    """Return the hash of what is left to read of a file, without holding it in memory."""
+    state = xxhash.xxh3_128()
+    while chunk := file.read(CHUNK):
+        state.update(chunk)
     return state.hexdigest()
 
 

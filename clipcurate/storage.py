@@ -19,7 +19,7 @@ import fsspec.core
 from fsspec.implementations.local import LocalFileSystem
 
 from clipcurate.errors import InvalidInputError, NotFoundError, StorageError
-from clipcurate.hashing import CHUNK, hash_bytes, hash_file
+from clipcurate.hashing import CHUNK, hash_bytes, hash_file, hash_stream
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,23 @@ def read_object(url: str, digest: str) -> bytes:
         StorageError: its bytes are not what was written.
     """
     content = read_bytes(url)
-    if hash_bytes(content) != digest:
-        raise StorageError(f"{url}: its bytes do not have the recorded hash {digest}; restore it")
+    _require_hash(url, hash_bytes(content), digest)
     return content
+
+
+def check_object(url: str, digest: str) -> None:
+    """Read a finished object to its end, whatever its size, and check its hash.
+
+    Raises as `read_object`.
+    """
+    with open_read(url) as file, _reading(url):
+        found = hash_stream(file)
+    _require_hash(url, found, digest)
+
+
+def _require_hash(url: str, found: str, digest: str) -> None:
+    if found != digest:
+        raise StorageError(f"{url}: its bytes do not have the recorded hash {digest}; restore it")
 
 
 def fetch(url: str, path: Path) -> None:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from clipcurate.cli import (
+    archiving,
     evaluating,
     inspecting,
     planning,
@@ -35,6 +36,7 @@ app.command(name="runs")(runs.list_runs)
 app.command()(runs.watch)
 app.command()(runs.cancel)
 app.command()(runs.retry)
+app.command()(archiving.archive)
 app.command()(recounting.recount)
 app.command()(inspecting.match)
 app.command()(planning.plan)

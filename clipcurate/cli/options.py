@@ -142,6 +142,7 @@ Server = Annotated[
     str, typer.Option("--server", envvar="CLIPCURATE_SERVER", help="Address of the counter.")
 ]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Matcher processes.")]
+Anew = Annotated[bool, typer.Option("--anew", help="If the run is archived, do all of it again.")]
 RedisUrl = Annotated[
     str, typer.Option("--redis", help="Use this Redis instead of an embedded one.")
 ]

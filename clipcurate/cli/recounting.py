@@ -81,7 +81,7 @@ def recount(
     security = SecuritySettings()
     with LedgerClient(server, security) as ledger, CounterClient(server, security) as counter:
         found = ledger.get_run(full_id(ledger, run))
-        if record := _record_of(found, ledger):
+        if record := record_ref(found, ledger).url:
             _judge_frozen(FrozenRun.open(record), largest, as_json)
             return
         counted, live = _at_rest(found.run_id, ledger, counter)
@@ -99,13 +99,12 @@ def recount(
             _report_repair(found.run_id, left)
 
 
-def _record_of(run: pb.Run, ledger: LedgerClient) -> str:
-    """Return where the record of a frozen run lies; empty where it has none yet."""
+def record_ref(run: pb.Run, ledger: LedgerClient) -> pb.ObjectRef:
+    """Return the record of a frozen run; an empty reference where it has none yet."""
     if not run.frozen_early:
-        return run.frozen.record.url
-    return "".join(
-        task.result.seal.record.url for task in ledger.list_tasks(run.run_id, pb.STAGE_SEAL)
-    )
+        return run.frozen.record
+    sealing = ledger.list_tasks(run.run_id, pb.STAGE_SEAL)
+    return next((task.result.seal.record for task in sealing), pb.ObjectRef())
 
 
 def _at_rest(

@@ -39,6 +39,7 @@ def run(
     workers: opt.Workers = 2,
     resume: bool = typer.Option(False, "--resume", help="Go on with the unfinished run."),
     abandon: bool = typer.Option(False, "--abandon", help="Forget the unfinished run's datasets."),
+    anew: opt.Anew = False,
     redis: opt.RedisUrl = "",
     state: opt.State = None,
 ) -> None:
@@ -62,10 +63,12 @@ def run(
             submission.save(saved)
         trains = any(emission.train.preset for emission in submission.emissions)
         stack = StackOptions(folder, workers, redis, trains)
-        _finish(_execute(submission, stack, resume), submission, saved)
+        _finish(_execute(submission, stack, resume, anew), submission, saved)
 
 
-def _execute(submission: Submission, stack_options: StackOptions, resume: bool) -> pb.Run:
+def _execute(
+    submission: Submission, stack_options: StackOptions, resume: bool, anew: bool
+) -> pb.Run:
     """Start the system, watch the run to its end, stop the system."""
     logs = escape(str(stack_options.state / "logs"))
     say(console, f"run {submission.run_id}; logs in {logs}")
@@ -75,14 +78,14 @@ def _execute(submission: Submission, stack_options: StackOptions, resume: bool) 
         local_stack(stack_options) as stack,
         LedgerClient(stack.counter) as ledger,
     ):
-        _register(ledger, submission)
+        _register(ledger, submission, anew=anew)
         if resume:
             ledger.retry_run(submission.run_id)
         return follow(_updates(ledger, submission), console)
 
 
-def _register(ledger: LedgerClient, submission: Submission) -> None:
-    ledger.create_run(submission.run_id, submission.spec, submission.emissions)
+def _register(ledger: LedgerClient, submission: Submission, *, anew: bool = False) -> None:
+    ledger.create_run(submission.run_id, submission.spec, submission.emissions, anew=anew)
 
 
 def _updates(ledger: LedgerClient, submission: Submission) -> Iterator[pb.Run]:

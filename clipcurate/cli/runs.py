@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from clipcurate.cli import options as opt
@@ -21,6 +22,7 @@ from clipcurate.cli.progress import (
 from clipcurate.cli.submission import prepare
 from clipcurate.cli.wanted import Target, Wanted, spread
 from clipcurate.rpc.clients import LedgerClient
+from clipcurate.rpc.run_archive import load_run
 from clipcurate.rpc.settings import SecuritySettings
 from clipcurate.rpc.signals import stop_on_signals
 from clipcurate.rpc.v1 import ledger_pb2 as pb
@@ -69,6 +71,7 @@ def submit(
     metadata: opt.MetadataFiles,
     output: opt.Output,
     server: opt.Server = opt.DEFAULT_SERVER,
+    anew: opt.Anew = False,
     *,
     target: Target,
     wanted: Wanted,
@@ -80,7 +83,7 @@ def submit(
     emissions, training = wanted.emissions(target), wanted.training()
     submission = prepare(wanted.run(pool, metadata, output), emissions, training)
     with LedgerClient(server, SecuritySettings()) as ledger:
-        ledger.create_run(submission.run_id, submission.spec, submission.emissions)
+        ledger.create_run(submission.run_id, submission.spec, submission.emissions, anew=anew)
     print(submission.run_id)
 
 
@@ -90,12 +93,13 @@ def list_runs(server: opt.Server = opt.DEFAULT_SERVER) -> None:
     for heading in ("run", "state", "counted", "counts", "pairs", "hits", "published"):
         table.add_column(heading, no_wrap=True)
     with LedgerClient(server, SecuritySettings()) as ledger:
-        for run in ledger.list_runs():
+        runs = ledger.list_runs()
+        for run in runs:
             match = next((s for s in run.stages if s.stage == pb.STAGE_MATCH), pb.StageProgress())
             published = sum(emission.HasField("published") for emission in run.emissions)
             table.add_row(
                 run.run_id,
-                _state_name(run),
+                state_name(run),
                 f"{match.done}/{match.total}",
                 describe_counts(run),
                 f"{run.pairs:,}",
@@ -103,6 +107,9 @@ def list_runs(server: opt.Server = opt.DEFAULT_SERVER) -> None:
                 f"{published}/{len(run.emissions)}",
             )
     Console().print(table)
+    for run in runs:
+        if run.state == pb.RUN_STATE_ARCHIVED:
+            say(Console(), f"{run.run_id} is archived in {escape(run.archive.url)}")
 
 
 def watch(
@@ -112,10 +119,16 @@ def watch(
         bool, typer.Option("--json", help="Print the run as a JSON line at every update.")
     ] = False,
 ) -> None:
-    """Show a run's progress until it has ended; exit status 0 if it is done."""
+    """Show a run's progress until it has ended; exit status 0 if it is done.
+
+    Of an archived run, show what its archive says.
+    """
     with LedgerClient(server, SecuritySettings()) as ledger:
         updates = ledger.watch_run(full_id(ledger, run_id))
         run = follow_as_json(updates) if as_json else follow(updates, console)
+    if run.state == pb.RUN_STATE_ARCHIVED:
+        say(console, f"{run.run_id} is archived in {escape(run.archive.url)}")
+        run = load_run(run.archive)
     if not as_json:
         show_outcome(run, console)
     raise typer.Exit(run.state != pb.RUN_STATE_DONE)
@@ -125,7 +138,7 @@ def cancel(run_id: RunId, server: opt.Server = opt.DEFAULT_SERVER) -> None:
     """Stop a run; `retry` brings it back."""
     with LedgerClient(server, SecuritySettings()) as ledger:
         run = ledger.cancel_run(full_id(ledger, run_id))
-    say(console, f"{run.run_id} is {_state_name(run)}")
+    say(console, f"{run.run_id} is {state_name(run)}")
 
 
 def retry(
@@ -146,7 +159,7 @@ def retry(
             include_quarantined=include_quarantined,
         )
     show_problems(run, console)
-    say(console, f"{run.run_id} is {_state_name(run)}")
+    say(console, f"{run.run_id} is {state_name(run)}")
 
 
 def full_id(ledger: LedgerClient, beginning: str) -> str:
@@ -155,5 +168,6 @@ def full_id(ledger: LedgerClient, beginning: str) -> str:
     return found[0] if len(found) == 1 else beginning
 
 
-def _state_name(run: pb.Run) -> str:
+def state_name(run: pb.Run) -> str:
+    """Return where a run stands, for people."""
     return pb.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()

@@ -56,6 +56,11 @@ class RunRecord:
     metadata: dict[str, StoredObject]
     indexes: list[StoredObject | None]
 
+    def objects(self) -> list[StoredObject]:
+        """Return all objects that the record names."""
+        indexes = [stored for stored in self.indexes if stored]
+        return [self.plan, self.counts, *self.metadata.values(), *indexes]
+
     def to_bytes(self) -> bytes:
         """Return the record as JSON."""
         return canonical_json(asdict(self))
@@ -171,6 +176,10 @@ class FrozenRun:
             self.plan().tasks, self.record.indexes, self.indexes(), strict=True
         ):
             yield task.slices if stored else (), index
+
+    def check(self, stored: StoredObject) -> None:
+        """Hold one of the record's objects against its hash. Raises NotFoundError, StorageError."""
+        storage.check_object(storage.join(self.folder, stored.name), stored.hash)
 
     def recount(self) -> dict[str, Any]:
         """Return what was counted as the match indexes have it."""

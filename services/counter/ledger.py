@@ -5,11 +5,13 @@ import time
 from collections.abc import Sequence
 
 from clipcurate.datasets.request import require_groupable, require_no_whole
-from clipcurate.errors import ConflictError, InvalidInputError, LeaseLostError
-from clipcurate.hashing import hash_bytes
+from clipcurate.errors import InvalidInputError, LeaseLostError
 from clipcurate.rpc.emissions import request_of
 from clipcurate.rpc.v1 import ledger_pb2 as pb
-from services.counter.run_reader import UNMATCHED, RunReader, state_of, task_of
+from services.counter.archiving import archive
+from services.counter.records import state_of, task_of
+from services.counter.registering import register, require_same, turn
+from services.counter.run_reader import UNMATCHED, RunReader
 from services.counter.settings import CounterSettings
 from services.counter.stages import (
     FREEZE,
@@ -26,7 +28,7 @@ from services.counter.windows import frozen_when, rule_of
 MAX_TASKS = 10_000_000
 OPEN_CHUNK = 2000
 """Tasks added to a queue per script call, which keeps it below 10 ms."""
-ENDED = (pb.RUN_STATE_DONE, pb.RUN_STATE_CANCELLED)
+ENDED = (pb.RUN_STATE_DONE, pb.RUN_STATE_CANCELLED, pb.RUN_STATE_ARCHIVED)
 _MILLISECONDS = 1000
 _KINDS = {
     pb.FAILURE_KIND_INPUT: "input",
@@ -41,11 +43,6 @@ _SEALING: dict[int, str] = {
 }
 
 
-def emission_key(spec: pb.EmissionSpec) -> str:
-    """Return the hash of a request for a dataset and for the training on it."""
-    return hash_bytes(spec.SerializeToString(deterministic=True))[:16]
-
-
 class Ledger(RunReader):
     """Every method is one or a few atomic steps in Redis; none keeps state of its own."""
 
@@ -56,14 +53,24 @@ class Ledger(RunReader):
         self._max_failures = settings.max_failures
         self._second_opinion_ms = int(settings.second_opinion_seconds * _MILLISECONDS)
 
-    def create(self, run_id: str, spec: pb.RunSpec, emissions: Sequence[pb.EmissionSpec]) -> None:
+    def create(
+        self,
+        run_id: str,
+        spec: pb.RunSpec,
+        emissions: Sequence[pb.EmissionSpec],
+        *,
+        anew: bool = False,
+    ) -> None:
         """Register a run, or add emissions to it; revives a cancelled one. Idempotent.
+
+        An archived run starts anew, from nothing, where that is wanted.
 
         Raises:
             InvalidInputError: the request is incomplete or cannot be meant, or a client of another
                 version means something that is unknown here.
             ConflictError: the run is known and writes to another folder, or its counts stand for
-                another number of pairs, or are frozen at another moment.
+                another number of pairs, or are frozen at another moment; or it is archived, and
+                shall not start anew.
         """
         if not run_id or not spec.num_tasks or not spec.metadata:
             raise InvalidInputError("a run needs an id, tasks and metadata")
@@ -76,46 +83,13 @@ class Ledger(RunReader):
         frozen_when(spec)
         if spec.stability.announced_pairs:
             require_no_whole(requests, dedup=bool(spec.dedup_partitions))
-        run = run_prefix(run_id) + "run"
-        self._refuse_other(run_id, spec)
+        require_same(run_id, self._spec(run_id) or spec, spec)
         now = time.time()
-        with self._store.node(run_id) as node:
-            pipe = node.pipeline(transaction=True)
-            pipe.hsetnx(run, "spec", spec.SerializeToString())
-            pipe.hsetnx(run, "created", repr(now))
-            pipe.hset(run, "state", "active")
-            for number, emission in enumerate(emissions):
-                value = emission.SerializeToString(deterministic=True)
-                key = emission_key(emission)
-                pipe.hsetnx(run_prefix(run_id) + "emissions", key, value)
-                pipe.zadd(run_prefix(run_id) + "order", {key: now + number * 1e-3}, nx=True)
-            pipe.execute()
+        if not register(self._store, run_id, spec, emissions, now, anew=anew):
+            raise self.absence(run_id)
         self._redis.zadd(RUNS, {run_id: now}, nx=True)
         self._activate(run_id)
         self.advance(run_id)
-
-    def _refuse_other(self, run_id: str, spec: pb.RunSpec) -> None:
-        stored = self._redis.hget(run_prefix(run_id) + "run", "spec")
-        known = pb.RunSpec.FromString(stored) if stored else spec
-        if known.output_url != spec.output_url:
-            raise ConflictError(
-                f"run {run_id} writes to {known.output_url}, not to {spec.output_url}: the same "
-                "pool and metadata are one run; use its output, or services of their own"
-            )
-        was, wanted = known.stability.announced_pairs, spec.stability.announced_pairs
-        if was != wanted:
-            raise ConflictError(
-                f"run {run_id} has {was or 'no'} announced pairs, not {wanted or 'none'}, and is "
-                "frozen once: give the same --announced-pairs, or use services of their own (of "
-                "`clipcurate run`: another --output)"
-            )
-        frozen, wants = frozen_when(known), frozen_when(spec)
-        if frozen != wants:
-            raise ConflictError(
-                f"run {run_id} freezes {frozen} counts, not {wants} ones, and is frozen once: give "
-                f"--freeze {frozen}, or use services of their own (of `clipcurate run`: another "
-                "--output)"
-            )
 
     def advance(self, run_id: str) -> None:
         """Open every stage that is due. Idempotent, and safe to interrupt anywhere."""
@@ -160,8 +134,10 @@ class Ledger(RunReader):
 
     def _rest(self, run_id: str) -> None:
         """Nothing can be handed out: mend what a crash left closed, forget what has ended."""
-        if not self._redis.exists(run_prefix(run_id) + "run"):  # Redis has lost it
+        if not self._known(run_id):  # Redis has lost it, or it is archived
             self._redis.zrem(ACTIVE_RUNS, run_id)
+            if self._known(run_id):  # someone registered it at the same moment
+                self._activate(run_id)
             return
         if self._open_due(run_id) or self.state(run_id) not in ENDED:
             return
@@ -202,8 +178,7 @@ class Ledger(RunReader):
 
     def cancel(self, run_id: str) -> None:
         """Stop handing out the run's tasks and take back those in hand. Raises NotFoundError."""
-        self.spec(run_id)
-        self._redis.hset(run_prefix(run_id) + "run", "state", "cancelled")
+        self._turn(run_id, "cancelled")
         for task_id in self._redis.zrange(run_prefix(run_id) + "leases", 0, -1):
             self._store.call("resolve", run_id, task_id, "leased", "ready", "")
 
@@ -216,12 +191,25 @@ class Ledger(RunReader):
                 f"run {run_id}: {begun} has begun; what is quarantined is part of its result"
             )
         self._refuse_late_quarantine(run_id, reading, accept_quarantine)
-        self._redis.hset(run_prefix(run_id) + "run", "state", "active")
+        self._turn(run_id, "active")
         for key in self.tallies(run_id):
             accepted = accept_quarantine and key == reading
             self._resolve(run_id, key, accepted, include_quarantined, sealing)
         self._activate(run_id)
         self.advance(run_id)
+
+    def archive(self, run_id: str, revision: str, ref: pb.ObjectRef) -> None:
+        """Take a run that has ended out of Redis. Idempotent.
+
+        Raises:
+            NotFoundError: the run is unknown.
+            InvalidInputError, ConflictError: as `archiving.archive`.
+        """
+        archive(self._store, self.run(run_id), revision, ref)
+
+    def _turn(self, run_id: str, state: str) -> None:
+        if not turn(self._store, run_id, state):
+            raise self.absence(run_id)
 
     @property
     def _lease_seconds(self) -> float:

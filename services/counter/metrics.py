@@ -20,6 +20,7 @@ _STABILITY = {
     "converged": "1 where the counts are converged or complete",
     "frozen_ratio": "Share of the pool's pairs that the frozen counts are of",
 }
+_OVER = (pb.RUN_STATE_DONE, pb.RUN_STATE_ARCHIVED)
 _STATES = ("ready", "leased", "done", "blocked", "quarantined", "waiting")
 
 
@@ -61,7 +62,7 @@ class RunCollector(Collector):
 
     def _runs(self) -> Iterator[pb.Run]:
         runs = (self._ledger.run(run_id) for run_id in self._ledger.run_ids())
-        return (run for run in runs if run.state != pb.RUN_STATE_DONE)
+        return (run for run in runs if run.state not in _OVER)
 
 
 def _stability(run: pb.Run) -> dict[str, float]:

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipcurate.errors import NotFoundError
+from clipcurate.errors import ClipcurateError, NotFoundError
 from clipcurate.rpc.v1 import ledger_pb2 as pb
+from services.counter.archiving import archived_error
+from services.counter.records import record_of, task_of
 from services.counter.stages import (
     FREEZE,
     MATCH,
@@ -49,7 +51,7 @@ class RunReader:
         return [run_id.decode() for run_id in self._redis.zrange(ACTIVE_RUNS, 0, -1)]
 
     def state(self, run_id: str) -> pb.RunState.ValueType:
-        """Say where a run stands. Raises NotFoundError."""
+        """Say where a run stands. Raises NotFoundError; ConflictError if it is archived."""
         return self._state(run_id, self.spec(run_id), self.emissions(run_id), self.tallies(run_id))
 
     def due(self, run_id: str) -> list[tuple[StageKey, int]]:
@@ -91,19 +93,38 @@ class RunReader:
         return converged and not is_finished(tallies, MATCH)
 
     def spec(self, run_id: str) -> pb.RunSpec:
-        """Return a run's spec. Raises NotFoundError."""
+        """Return a run's spec. Raises NotFoundError; ConflictError if it is archived."""
+        spec = self._spec(run_id)
+        if spec is None:
+            raise self.absence(run_id)
+        return spec
+
+    def _known(self, run_id: str) -> bool:
+        return bool(self._redis.hexists(run_prefix(run_id) + "run", "spec"))
+
+    def _spec(self, run_id: str) -> pb.RunSpec | None:
         value = self._redis.hget(run_prefix(run_id) + "run", "spec")
-        if value is None:
-            raise NotFoundError(
-                f"run {run_id!r} is unknown; `clipcurate runs` lists the known ones"
-            )
-        return pb.RunSpec.FromString(value)
+        return None if value is None else pb.RunSpec.FromString(value)
+
+    def marker(self, run_id: str) -> pb.Run | None:
+        """Return what Redis keeps of an archived run; None if the run is not archived."""
+        value = self._redis.hget(run_prefix(run_id) + "run", "marker")
+        return None if value is None else pb.Run.FromString(value)
+
+    def absence(self, run_id: str) -> ClipcurateError:
+        """Return the error that says why a run is not here."""
+        if marker := self.marker(run_id):
+            return archived_error(marker)
+        return NotFoundError(f"run {run_id!r} is unknown; `clipcurate runs` lists the known ones")
 
     def emissions(self, run_id: str) -> dict[str, pb.EmissionSpec]:
         """Return a run's emissions by key, in order of request."""
         prefix = run_prefix(run_id)
-        order = self._redis.zrange(prefix + "order", 0, -1)  # first: what it names is there
-        values = self._redis.hgetall(prefix + "emissions")
+        with self._store.node(run_id) as node:
+            pipe = node.pipeline(transaction=True)  # they go together when the run is archived
+            pipe.zrange(prefix + "order", 0, -1)
+            pipe.hgetall(prefix + "emissions")
+            order, values = pipe.execute()
         return {key.decode(): pb.EmissionSpec.FromString(values[key]) for key in order}
 
     def tallies(self, run_id: str) -> dict[StageKey, StageTally]:
@@ -119,10 +140,23 @@ class RunReader:
         return found
 
     def run(self, run_id: str) -> pb.Run:
-        """Return a run with its progress. Raises NotFoundError."""
-        prefix = run_prefix(run_id)
-        spec, emissions, tallies = self.spec(run_id), self.emissions(run_id), self.tallies(run_id)
-        created = self._redis.hget(prefix + "run", "created")
+        """Return a run with its progress, or what is left of an archived one.
+
+        Raises:
+            NotFoundError: the run is unknown.
+        """
+        spec = self._spec(run_id)
+        run = None if spec is None else self._whole(run_id, spec)
+        if marker := self.marker(run_id):  # also if it was archived while it was read
+            return marker
+        if run is None:
+            raise self.absence(run_id)
+        return run
+
+    def _whole(self, run_id: str, spec: pb.RunSpec) -> pb.Run:
+        # The revision first: a run that changes meanwhile has an older one than its parts.
+        created, revision = self._redis.hmget(run_prefix(run_id) + "run", "created", "revision")
+        emissions, tallies = self.emissions(run_id), self.tallies(run_id)
         totals, window = self.totals(run_id), self._windows.state(run_id)
         frozen = self._result(run_id, FREEZE)
         return pb.Run(
@@ -137,6 +171,7 @@ class RunReader:
             emissions=[self.emission(run_id, key, spec) for key, spec in emissions.items()],
             problems=self._problems(run_id, tallies),
             created_at=float(created or 0),
+            revision=(revision or b"").decode(),
             frozen_early=self.frozen_early(run_id),
             frozen=frozen.freeze if frozen else None,
             unmatched_by_language={
@@ -219,7 +254,7 @@ class RunReader:
                 pipe.hgetall(f"{run_prefix(run_id)}task:{task_id}")
             found = pipe.execute()
         return [
-            _record(task_of(run_id, task_id), fields)
+            record_of(task_of(run_id, task_id), fields)
             for task_id, fields in zip(task_ids, found, strict=True)
         ]
 
@@ -263,27 +298,3 @@ class RunReader:
                 task_ids = [name.decode() for name in self._redis.zrange(problems, 0, left - 1)]
                 found += self._records(run_id, task_ids)
         return found
-
-
-def task_of(run_id: str, task_id: str) -> pb.Task:
-    """Return the task that an id within a run names."""
-    key, index = parse_task_id(task_id)
-    return pb.Task(run_id=run_id, stage=key.stage, emission_key=key.emission, index=index)
-
-
-def _record(task: pb.Task, fields: Mapping[bytes, bytes]) -> pb.TaskRecord:
-    record = pb.TaskRecord(
-        task=task,
-        state=state_of(fields.get(b"state", b"ready")),
-        worker=fields.get(b"worker", b"").decode(),
-        failures=int(fields.get(b"failures", 0)),
-        error=fields.get(b"error", b"").decode(errors="replace"),
-    )
-    if b"result" in fields:
-        record.result.ParseFromString(fields[b"result"])
-    return record
-
-
-def state_of(name: bytes) -> pb.TaskState.ValueType:
-    """Return the state that Redis names so."""
-    return pb.TaskState.Value(f"TASK_STATE_{name.decode().upper()}")

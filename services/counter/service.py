@@ -17,7 +17,7 @@ from clipcurate.rpc.v1 import (
 )
 from services.counter.committing import GroupCommit
 from services.counter.counts import CountStore, Sparse
-from services.counter.ledger import Ledger
+from services.counter.ledger import ENDED, Ledger
 from services.counter.stability import Stability
 from services.counter.stages import StageKey, is_finished
 
@@ -25,7 +25,7 @@ WATCH_SECONDS = 1.0
 SHORTEST_WATCH_SECONDS = 0.05
 LIST_BYTES = 1 << 20
 Message = TypeVar("Message")
-_ENDED = (ledger_pb2.RUN_STATE_DONE, ledger_pb2.RUN_STATE_CANCELLED, ledger_pb2.RUN_STATE_BLOCKED)
+_AT_REST = (*ENDED, ledger_pb2.RUN_STATE_BLOCKED)
 
 
 class LedgerService(ledger_pb2_grpc.LedgerServicer):
@@ -39,7 +39,7 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
     def CreateRun(
         self, request: ledger_pb2.CreateRunRequest, context: grpc.ServicerContext
     ) -> ledger_pb2.CreateRunResponse:
-        self._ledger.create(request.run_id, request.spec, request.emissions)
+        self._ledger.create(request.run_id, request.spec, request.emissions, anew=request.anew)
         return ledger_pb2.CreateRunResponse(run=self._ledger.run(request.run_id))
 
     def GetRun(
@@ -69,6 +69,12 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
         )
         return ledger_pb2.RetryRunResponse(run=self._ledger.run(request.run_id))
 
+    def ArchiveRun(
+        self, request: ledger_pb2.ArchiveRunRequest, context: grpc.ServicerContext
+    ) -> ledger_pb2.ArchiveRunResponse:
+        self._ledger.archive(request.run_id, request.revision, request.archive)
+        return ledger_pb2.ArchiveRunResponse(run=self._ledger.run(request.run_id))
+
     def WatchRun(
         self, request: ledger_pb2.WatchRunRequest, context: grpc.ServicerContext
     ) -> Iterator[ledger_pb2.WatchRunResponse]:
@@ -86,7 +92,7 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
         while context.is_active():
             run = self._ledger.look(run_id)
             yield ledger_pb2.WatchRunResponse(run=run)
-            if run.state in _ENDED:
+            if run.state in _AT_REST:
                 return
             if self._stopping.wait(interval):
                 raise UnavailableError("the counter is stopping; watch again")

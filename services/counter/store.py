@@ -51,6 +51,11 @@ def run_prefix(run_id: str) -> str:
     return f"clipcurate:{{{run_id}}}:"
 
 
+def literal(text: str) -> str:
+    """Return the pattern that matches just this text in a search for keys."""
+    return re.sub(r"([\\*?\[\]^-])", r"\\\1", text)
+
+
 def translate(error: Exception) -> ClipcurateError | None:
     """Say what a Redis error means to a client, or None where it is a defect."""
     if not isinstance(error, FAILURES):
@@ -134,7 +139,7 @@ class Store:
         """All scripts by name; the ledger's begin with the common part."""
         common = (_SCRIPTS / "common.lua").read_text()
         names = ["open_stage", "claim", "renew", "complete", "fail", "release", "resolve"]
-        names.append("close_window")
+        names += ["close_window", "create", "turn", "archive", "clear"]
         found = {name: common + (_SCRIPTS / f"{name}.lua").read_text() for name in names}
         found["replace"] = (_SCRIPTS / "replace.lua").read_text()
         return {name: Script(text) for name, text in found.items()}

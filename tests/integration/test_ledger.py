@@ -14,7 +14,8 @@ from clipcurate.errors import (
     StorageError,
 )
 from clipcurate.rpc.v1 import ledger_pb2 as pb
-from services.counter.ledger import Ledger, emission_key
+from services.counter.ledger import Ledger
+from services.counter.registering import emission_key
 from services.counter.run_reader import PROBLEMS_SHOWN
 from services.counter.stages import StageKey
 from services.counter.store import ACTIVE_RUNS, RUNS, Store, run_prefix, translate

@@ -17,6 +17,7 @@ from clipcurate.hashing import (
     hash_json,
     hash_pairs,
     hash_pairs_twice,
+    hash_stream,
     hex_to_halves,
 )
 
@@ -90,3 +91,11 @@ def test_hex_and_halves_are_inverse_and_keep_the_order(values: list[int]) -> Non
     assert halves.tolist() == sorted(halves.tolist())
     column = pa.chunked_array([["x", *digits[:1]], digits[1:]], pa.string())[1:]
     assert column_to_halves(column).tolist() == halves.tolist()
+
+
+def test_a_stream_is_hashed_from_where_it_stands(tmp_path: Path) -> None:
+    content = bytes(range(256)) * (CHUNK // 128)
+    (tmp_path / "file").write_bytes(b"begun" + content)
+    with (tmp_path / "file").open("rb") as file:
+        file.read(5)
+        assert hash_stream(file) == xxhash.xxh3_128_hexdigest(content)

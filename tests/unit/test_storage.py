@@ -155,3 +155,14 @@ def test_locality() -> None:
 def test_join_knows_trailing_slashes() -> None:
     assert storage.join("s3://bucket/", "a", "b") == "s3://bucket/a/b"
     assert storage.join("/", "a") == "/a"
+
+
+def test_an_object_is_checked_to_its_last_byte(tmp_path: Path) -> None:
+    url, content = str(tmp_path / "name"), b"x" * (3 << 20)
+    storage.write_bytes(url, content)
+    storage.check_object(url, hash_bytes(content))
+    storage.write_bytes(url, content[:-1] + b"y")
+    with pytest.raises(StorageError, match="name: its bytes do not have the recorded hash"):
+        storage.check_object(url, hash_bytes(content))
+    with pytest.raises(NotFoundError, match="no such file"):
+        storage.check_object(url + "s", hash_bytes(content))

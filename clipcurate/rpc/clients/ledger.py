@@ -21,9 +21,19 @@ class LedgerClient(Client):
         run_id: str,
         spec: ledger_pb2.RunSpec,
         emissions: Sequence[ledger_pb2.EmissionSpec],
+        *,
+        anew: bool = False,
     ) -> ledger_pb2.Run:
-        """Register a run or add emissions to it. Idempotent."""
-        request = ledger_pb2.CreateRunRequest(run_id=run_id, spec=spec, emissions=emissions)
+        """Register a run or add emissions to it. Idempotent.
+
+        Raises:
+            InvalidInputError: the request cannot be meant.
+            ConflictError: the run is known with other settings; or it is archived, and shall not
+                start `anew`.
+        """
+        request = ledger_pb2.CreateRunRequest(
+            run_id=run_id, spec=spec, emissions=emissions, anew=anew
+        )
         response: ledger_pb2.CreateRunResponse = self.call(self._stub.CreateRun, request)
         return response.run
 
@@ -56,6 +66,26 @@ class LedgerClient(Client):
             include_quarantined=include_quarantined,
         )
         response: ledger_pb2.RetryRunResponse = self.call(self._stub.RetryRun, request)
+        return response.run
+
+    def archive_run(
+        self, run_id: str, revision: str, archive: ledger_pb2.ObjectRef
+    ) -> ledger_pb2.Run:
+        """Take a run that has ended out of Redis; return what stays there. Idempotent.
+
+        Args:
+            run_id: the run.
+            revision: of the run that the archive was made from.
+            archive: the archive in storage.
+
+        Raises:
+            NotFoundError: the run is unknown.
+            ConflictError: it has not ended, or has changed since.
+        """
+        request = ledger_pb2.ArchiveRunRequest(run_id=run_id, revision=revision, archive=archive)
+        response: ledger_pb2.ArchiveRunResponse = self.call(
+            self._stub.ArchiveRun, request, BULK_SECONDS
+        )
         return response.run
 
     def watch_run(self, run_id: str, interval_seconds: float = 1.0) -> Iterator[ledger_pb2.Run]:

@@ -162,6 +162,8 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     """
     RUN_STATE_CANCELLED: _RunState.ValueType  # 4
     """An operator cancelled it."""
+    RUN_STATE_ARCHIVED: _RunState.ValueType  # 5
+    """Redis holds nothing of it but this; the rest is in its archive."""
 
 class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
     """Where a run stands."""
@@ -177,6 +179,8 @@ is published (and trained on, if asked).
 """
 RUN_STATE_CANCELLED: RunState.ValueType  # 4
 """An operator cancelled it."""
+RUN_STATE_ARCHIVED: RunState.ValueType  # 5
+"""Redis holds nothing of it but this; the rest is in its archive."""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
 class _EmissionKind:
@@ -1588,6 +1592,8 @@ class Run(_message.Message):
     STABILITY_PROGRESS_FIELD_NUMBER: _builtins.int
     FROZEN_EARLY_FIELD_NUMBER: _builtins.int
     FROZEN_FIELD_NUMBER: _builtins.int
+    ARCHIVE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Hash of what determines the counts."""
     state: Global___RunState.ValueType
@@ -1602,6 +1608,10 @@ class Run(_message.Message):
     """Unix time of creation, seconds."""
     frozen_early: _builtins.bool
     """Whether FREEZE opened before MATCH was finished."""
+    revision: _builtins.str
+    """Opaque: another one whenever the run is created, added to, cancelled or
+    retried. A run that is done or cancelled stays as it is until then.
+    """
     @_builtins.property
     def spec(self) -> Global___RunSpec:
         """The request."""
@@ -1632,6 +1642,12 @@ class Run(_message.Message):
     def frozen(self) -> Global___FreezeResult:
         """Set once the counts are frozen."""
 
+    @_builtins.property
+    def archive(self) -> Global___ObjectRef:
+        """Set if it is archived: the run as it was, with all its tasks. Then the spec
+        and the problems are there only.
+        """
+
     def __init__(
         self,
         *,
@@ -1649,10 +1665,12 @@ class Run(_message.Message):
         stability_progress: Global___StabilityProgress | None = ...,
         frozen_early: _builtins.bool = ...,
         frozen: Global___FreezeResult | None = ...,
+        archive: Global___ObjectRef | None = ...,
+        revision: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["frozen", b"frozen", "spec", b"spec", "stability_progress", b"stability_progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "frozen", b"frozen", "spec", b"spec", "stability_progress", b"stability_progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "emissions", b"emissions", "frozen", b"frozen", "frozen_early", b"frozen_early", "hits", b"hits", "pairs", b"pairs", "problems", b"problems", "run_id", b"run_id", "spec", b"spec", "stability", b"stability", "stability_progress", b"stability_progress", "stages", b"stages", "state", b"state", "unmatched_by_language", b"unmatched_by_language"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "created_at", b"created_at", "emissions", b"emissions", "frozen", b"frozen", "frozen_early", b"frozen_early", "hits", b"hits", "pairs", b"pairs", "problems", b"problems", "revision", b"revision", "run_id", b"run_id", "spec", b"spec", "stability", b"stability", "stability_progress", b"stability_progress", "stages", b"stages", "state", b"state", "unmatched_by_language", b"unmatched_by_language"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1667,8 +1685,11 @@ class CreateRunRequest(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     EMISSIONS_FIELD_NUMBER: _builtins.int
+    ANEW_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Hash of what determines the counts."""
+    anew: _builtins.bool
+    """Start the run anew if it is archived: nothing of what it did is used again."""
     @_builtins.property
     def spec(self) -> Global___RunSpec:
         """The run."""
@@ -1683,10 +1704,11 @@ class CreateRunRequest(_message.Message):
         run_id: _builtins.str = ...,
         spec: Global___RunSpec | None = ...,
         emissions: _abc.Iterable[Global___EmissionSpec] | None = ...,
+        anew: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["emissions", b"emissions", "run_id", b"run_id", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anew", b"anew", "emissions", b"emissions", "run_id", b"run_id", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1904,6 +1926,62 @@ class RetryRunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetryRunResponse: _TypeAlias = RetryRunResponse  # noqa: Y015
+
+@_typing.final
+class ArchiveRunRequest(_message.Message):
+    """Request of ArchiveRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    ARCHIVE_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run."""
+    revision: _builtins.str
+    """Its revision when the archive was made."""
+    @_builtins.property
+    def archive(self) -> Global___ObjectRef:
+        """The archive."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        revision: _builtins.str = ...,
+        archive: Global___ObjectRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive", b"archive", "revision", b"revision", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveRunRequest: _TypeAlias = ArchiveRunRequest  # noqa: Y015
+
+@_typing.final
+class ArchiveRunResponse(_message.Message):
+    """Response of ArchiveRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run as it now stands."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveRunResponse: _TypeAlias = ArchiveRunResponse  # noqa: Y015
 
 @_typing.final
 class WatchRunRequest(_message.Message):

@@ -60,6 +60,11 @@ class LedgerStub:
                 request_serializer=clipcurate_dot_v1_dot_ledger__pb2.RetryRunRequest.SerializeToString,
                 response_deserializer=clipcurate_dot_v1_dot_ledger__pb2.RetryRunResponse.FromString,
                 _registered_method=True)
+        self.ArchiveRun = channel.unary_unary(
+                '/clipcurate.v1.Ledger/ArchiveRun',
+                request_serializer=clipcurate_dot_v1_dot_ledger__pb2.ArchiveRunRequest.SerializeToString,
+                response_deserializer=clipcurate_dot_v1_dot_ledger__pb2.ArchiveRunResponse.FromString,
+                _registered_method=True)
         self.WatchRun = channel.unary_stream(
                 '/clipcurate.v1.Ledger/WatchRun',
                 request_serializer=clipcurate_dot_v1_dot_ledger__pb2.WatchRunRequest.SerializeToString,
@@ -105,6 +110,7 @@ class LedgerServicer:
         """Registers a run, or adds emissions to one that exists. Idempotent: the run
         id is a hash of what determines the counts, an emission's key is a hash of
         its request.
+        An archived run is refused unless it shall start anew.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,6 +140,16 @@ class LedgerServicer:
     def RetryRun(self, request, context):
         """Puts blocked tasks (and, if asked, quarantined ones) back to work, or
         accepts blocked tasks of the first stage as quarantined. Also revives a cancelled run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveRun(self, request, context):
+        """Takes a run that is done or cancelled out of Redis, once its archive is in
+        storage; refused if the run has changed since the archive was made. Redis
+        keeps a marker that says where the archive is. Idempotent: repeated, it
+        deletes what an interrupted call has left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -216,6 +232,11 @@ def add_LedgerServicer_to_server(servicer, server):
                     servicer.RetryRun,
                     request_deserializer=clipcurate_dot_v1_dot_ledger__pb2.RetryRunRequest.FromString,
                     response_serializer=clipcurate_dot_v1_dot_ledger__pb2.RetryRunResponse.SerializeToString,
+            ),
+            'ArchiveRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveRun,
+                    request_deserializer=clipcurate_dot_v1_dot_ledger__pb2.ArchiveRunRequest.FromString,
+                    response_serializer=clipcurate_dot_v1_dot_ledger__pb2.ArchiveRunResponse.SerializeToString,
             ),
             'WatchRun': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchRun,
@@ -389,6 +410,33 @@ class Ledger:
             '/clipcurate.v1.Ledger/RetryRun',
             clipcurate_dot_v1_dot_ledger__pb2.RetryRunRequest.SerializeToString,
             clipcurate_dot_v1_dot_ledger__pb2.RetryRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clipcurate.v1.Ledger/ArchiveRun',
+            clipcurate_dot_v1_dot_ledger__pb2.ArchiveRunRequest.SerializeToString,
+            clipcurate_dot_v1_dot_ledger__pb2.ArchiveRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,7 @@ class LedgerStub:
     """Registers a run, or adds emissions to one that exists. Idempotent: the run
     id is a hash of what determines the counts, an emission's key is a hash of
     its request.
+    An archived run is refused unless it shall start anew.
     """
     GetRun: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetRunRequest, _ledger_pb2.GetRunResponse]
     """Returns a run with its progress."""
@@ -53,6 +54,12 @@ class LedgerStub:
     RetryRun: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.RetryRunRequest, _ledger_pb2.RetryRunResponse]
     """Puts blocked tasks (and, if asked, quarantined ones) back to work, or
     accepts blocked tasks of the first stage as quarantined. Also revives a cancelled run.
+    """
+    ArchiveRun: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.ArchiveRunRequest, _ledger_pb2.ArchiveRunResponse]
+    """Takes a run that is done or cancelled out of Redis, once its archive is in
+    storage; refused if the run has changed since the archive was made. Redis
+    keeps a marker that says where the archive is. Idempotent: repeated, it
+    deletes what an interrupted call has left.
     """
     WatchRun: _grpc.UnaryStreamMultiCallable[_ledger_pb2.WatchRunRequest, _ledger_pb2.WatchRunResponse]
     """Streams a run's progress until it has ended or the client goes away."""
@@ -80,6 +87,7 @@ class LedgerAsyncStub(LedgerStub):
     """Registers a run, or adds emissions to one that exists. Idempotent: the run
     id is a hash of what determines the counts, an emission's key is a hash of
     its request.
+    An archived run is refused unless it shall start anew.
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetRunRequest, _ledger_pb2.GetRunResponse]  # type: ignore[assignment]
     """Returns a run with its progress."""
@@ -90,6 +98,12 @@ class LedgerAsyncStub(LedgerStub):
     RetryRun: _aio.UnaryUnaryMultiCallable[_ledger_pb2.RetryRunRequest, _ledger_pb2.RetryRunResponse]  # type: ignore[assignment]
     """Puts blocked tasks (and, if asked, quarantined ones) back to work, or
     accepts blocked tasks of the first stage as quarantined. Also revives a cancelled run.
+    """
+    ArchiveRun: _aio.UnaryUnaryMultiCallable[_ledger_pb2.ArchiveRunRequest, _ledger_pb2.ArchiveRunResponse]  # type: ignore[assignment]
+    """Takes a run that is done or cancelled out of Redis, once its archive is in
+    storage; refused if the run has changed since the archive was made. Redis
+    keeps a marker that says where the archive is. Idempotent: repeated, it
+    deletes what an interrupted call has left.
     """
     WatchRun: _aio.UnaryStreamMultiCallable[_ledger_pb2.WatchRunRequest, _ledger_pb2.WatchRunResponse]  # type: ignore[assignment]
     """Streams a run's progress until it has ended or the client goes away."""
@@ -120,6 +134,7 @@ class LedgerServicer(metaclass=_abc_1.ABCMeta):
         """Registers a run, or adds emissions to one that exists. Idempotent: the run
         id is a hash of what determines the counts, an emission's key is a hash of
         its request.
+        An archived run is refused unless it shall start anew.
         """
 
     @_abc_1.abstractmethod
@@ -154,6 +169,18 @@ class LedgerServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ledger_pb2.RetryRunResponse, _abc.Awaitable[_ledger_pb2.RetryRunResponse]]:
         """Puts blocked tasks (and, if asked, quarantined ones) back to work, or
         accepts blocked tasks of the first stage as quarantined. Also revives a cancelled run.
+        """
+
+    @_abc_1.abstractmethod
+    def ArchiveRun(
+        self,
+        request: _ledger_pb2.ArchiveRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.ArchiveRunResponse, _abc.Awaitable[_ledger_pb2.ArchiveRunResponse]]:
+        """Takes a run that is done or cancelled out of Redis, once its archive is in
+        storage; refused if the run has changed since the archive was made. Redis
+        keeps a marker that says where the archive is. Idempotent: repeated, it
+        deletes what an interrupted call has left.
         """
 
     @_abc_1.abstractmethod

@@ -6,6 +6,9 @@ local function task_key(id) return prefix .. 'task:' .. id end
 local function queue_key(id) return prefix .. 'queue:' .. string.match(id, '^(%d+)') end
 local function stage_of(id) return (string.gsub(id, ':%d+$', '')) end
 
+-- False if the run is archived, or Redis has lost it.
+local function known() return redis.call('HEXISTS', key('run'), 'spec') == 1 end
+
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 

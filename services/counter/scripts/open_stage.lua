@@ -12,7 +12,7 @@
 local SCORES = 9
 local stages = key('stages')
 local stage, total, first, earlier = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-if redis.call('HEXISTS', key('run'), 'spec') == 0 then return -1 end
+if not known() then return -1 end
 local early = false
 for before in string.gmatch(ARGV[5], '%S+') do early = early or not finished(before) end
 if early then

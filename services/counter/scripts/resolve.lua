@@ -3,7 +3,7 @@
 -- ARGV: task id, expected state, new state (ready or quarantined), that stage.
 local id = ARGV[1]
 local task = task_key(id)
-if redis.call('HGET', task, 'state') ~= ARGV[2] then return 0 end
+if not known() or redis.call('HGET', task, 'state') ~= ARGV[2] then return 0 end
 local final = redis.call('HEXISTS', key('stages'), ARGV[4]) == 1
 if ARGV[2] == 'quarantined' and final then return 0 end
 move(id, ARGV[2], ARGV[3])

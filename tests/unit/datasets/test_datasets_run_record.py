@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +79,19 @@ def test_damage_is_noticed(make_run, parquet_pool: Path) -> None:  # type: ignor
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     with pytest.raises(StorageError, match="recorded hash"):
         frozen.counts()
+
+
+def test_every_object_of_a_record_is_checked(make_run, parquet_pool: Path) -> None:  # type: ignore[no-untyped-def]
+    frozen = FrozenRun.open(make_run(parquet_pool, task_rows=20).folder)
+    objects = frozen.record.objects()
+    assert len(objects) == 3 + len(frozen.record.indexes) > 4
+    for stored in objects:
+        frozen.check(stored)
+        path = Path(frozen.folder.removeprefix("file://")) / stored.name
+        content = path.read_bytes()
+        path.write_bytes(content[:-1])
+        with pytest.raises(StorageError, match=stored.name):
+            frozen.check(stored)
+        path.write_bytes(content)
+    quarantined = replace(frozen.record, indexes=[None])
+    assert len(quarantined.objects()) == 3
