@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from clipcurate import storage
 from clipcurate.datasets.outcomes import Totals
 from clipcurate.errors import ConflictError, DatasetError, NotFoundError
 from clipcurate.hashing import hash_json
+from clipcurate.parquet_files import read_table
 
 NAME = "manifest.json"
 FORMAT = 1
@@ -181,7 +181,7 @@ def publish(dataset_url: str, manifest: Manifest) -> None:
 def read_part(dataset_url: str, file: FileRecord, columns: list[str] | None = None) -> pa.Table:
     """Read one parquet part."""
     with storage.open_read(storage.join(dataset_url, file.name)) as source:
-        return pq.read_table(source, columns=columns)
+        return read_table(source, columns)
 
 
 def read_pairs(

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from clipcurate.balancing.stability import projected
 from clipcurate.hashing import hash_bytes, hash_json
+from clipcurate.parquet_files import read_table
 
 _PROJECTED = b"projected"
 _TASKS = b"tasks"
@@ -98,12 +99,12 @@ def to_bytes(counts: Counts, projection: Projection | None = None) -> bytes:
 
 def from_bytes(content: bytes) -> dict[str, npt.NDArray[np.int64]]:
     """Read what `to_bytes` wrote."""
-    return _column(pq.read_table(io.BytesIO(content)), "count")
+    return _column(read_table(content), "count")
 
 
 def projection_from_bytes(content: bytes) -> Projection | None:
     """Return how the counts that `to_bytes` wrote were projected; None if they were not."""
-    table = pq.read_table(io.BytesIO(content))
+    table = read_table(content)
     about = table.schema.metadata or {}
     if _PROJECTED not in about:
         return None

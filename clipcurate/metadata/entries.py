@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from clipcurate.errors import MetadataError
 from clipcurate.hashing import hash_bytes
+from clipcurate.parquet_files import read_table
 
 ALL = "all"
 """The metadata language of a run whose one list of entries serves texts of every language."""
@@ -64,7 +65,7 @@ class Metadata:
     @classmethod
     def from_bytes(cls, content: bytes) -> "Metadata":
         """Read what `to_bytes` wrote."""
-        column = pq.read_table(io.BytesIO(content), columns=["entry"])["entry"]
+        column = read_table(content, ["entry"])["entry"]
         return cls(tuple(column.to_pylist()))
 
 

@@ -1,18 +1,17 @@
 """Metadata files: a JSON list (MetaCLIP's metadata.json), text lines, or parquet; also gzipped."""
 
 import gzip
-import io
 import json
 import re
 import zlib
 from collections.abc import Callable
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from clipcurate import storage
 from clipcurate.errors import MetadataError
 from clipcurate.metadata.entries import Metadata
+from clipcurate.parquet_files import read_table
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _COLUMNS = ("entry", "text", "metadata")
@@ -85,12 +84,14 @@ def _parse_lines(content: bytes) -> list[str]:
 
 
 def _parse_parquet(content: bytes) -> list[str]:
-    table = pq.read_table(io.BytesIO(content))
+    table = read_table(content)
     names = [name for name in _COLUMNS if name in table.column_names][:1] or table.column_names
     if len(names) != 1:
         raise MetadataError(
             f"which column holds the entries? Name it {_COLUMNS[0]!r}; there are: {names}"
         )
+    if table.column_names.count(names[0]) > 1:
+        raise MetadataError(f"column {names[0]!r} is there more than once; keep one")
     column = table[names[0]]
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         raise MetadataError(f"column {names[0]!r} holds {column.type}, not strings")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipcurate.errors import InvalidInputError, PoolError, UnreadableInputError
+from clipcurate.parquet_files import open_parquet
 from clipcurate.pools.arrays import bad_rows, byte_sizes, is_list, is_text, to_text, without
 from clipcurate.pools.columns import (
     Columns,
@@ -34,7 +35,7 @@ def read_footer(url: str) -> tuple[tuple[int, ...], pa.Schema] | None:
     """Return the rows of each row group and the schema; None if the footer is unreadable."""
     with open_source(url) as source:
         try:
-            file = pq.ParquetFile(source)
+            file = open_parquet(source)
             return _groups(file), file.schema_arrow
         except _DAMAGE:
             return None
@@ -69,7 +70,7 @@ def read_parquet(
     with open_source(shard.url) as source:
         with _explained(shard, "the footer"):
             buffer = BUFFER if is_local(shard.url) else 0
-            file = pq.ParquetFile(source, buffer_size=buffer)
+            file = open_parquet(source, buffer)
             groups, schema = _groups(file), file.schema_arrow
         roles = roles_of(schema, columns, shard.name)
         for group in _range(piece, groups, shard):

@@ -1,5 +1,8 @@
 """Grouped rows: what we write holds, and a wrong choice does not."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +37,25 @@ def test_grouped_rows_hold(
     if request_.semantics == "metaclip2" and request_.group == "url":
         urls = [row["url"] for row in run.kept(request_)]
         assert len(urls) == len(set(urls))
+
+
+# Run in a process of its own: pytest's has threads of Arrow's from other tests.
+COUNT_THREADS = """
+import os, sys
+from clipcurate.datasets.verify import verify_dataset
+before = len(os.listdir("/proc/self/task"))
+verify_dataset(*sys.argv[1:])
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted by /proc")
+def test_no_thread_outlives_the_proof(make_run, parquet_pool: Path) -> None:  # type: ignore[no-untyped-def]
+    run = make_run(parquet_pool, task_rows=10)
+    command = [sys.executable, "-c", COUNT_THREADS, run.emit(CHOSEN), run.folder]
+    alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # numba imports scipy while it compiles
+    told = subprocess.run(command, env=alone, check=True, capture_output=True, text=True).stdout
+    assert told == "0\n"
 
 
 @pytest.mark.parametrize("semantics", ["metaclip2", "record"])

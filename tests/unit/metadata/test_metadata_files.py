@@ -12,12 +12,13 @@ from clipcurate.metadata import load
 ENTRIES = ("new york", " a", "straße", "猫", "c++", "St. Louis")
 
 
-def parquet(columns: dict[str, object]) -> bytes:
+def parquet(columns: dict[str, object] | pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink)
     return sink.getvalue().to_pybytes()
 
 
+TWICE = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], ["entry", "entry"])
 FORMS = {
     "metadata.json": json.dumps(ENTRIES).encode(),
     "unicode.json": json.dumps(ENTRIES, ensure_ascii=False, indent=1).encode(),
@@ -80,6 +81,7 @@ def test_lines_keep_their_spaces(tmp_path: Path) -> None:
         ("m.parquet", parquet({"entry": ["a", None]}), "1 nulls"),
         ("m.parquet", parquet({"id": ["1"], "name": ["dog"]}), "which column holds the entries"),
         ("m.parquet", parquet({}), "which column holds the entries"),
+        ("m.parquet", parquet(TWICE), "column 'entry' is there more than once"),
     ],
 )
 def test_refuses_what_is_no_list_and_names_the_file(
