@@ -28,6 +28,8 @@ from clipcurate.rpc.signals import stop_on_signals
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
 console = Console(stderr=True)
+WIDEST = 1000
+"""Characters that a line of the list of runs may have, however narrow the terminal is."""
 RunId = Annotated[str, typer.Argument(help="A run's id, or the beginning of it.")]
 
 
@@ -106,10 +108,12 @@ def list_runs(server: opt.Server = opt.DEFAULT_SERVER) -> None:
                 f"{run.hits:,}",
                 f"{published}/{len(run.emissions)}",
             )
-    Console().print(table)
+    out = Console()
+    whole = out.measure(table, options=out.options.update(max_width=WIDEST)).maximum
+    Console(width=max(whole, out.width)).print(table)  # half a run id names nothing
     for run in runs:
         if run.state == pb.RUN_STATE_ARCHIVED:
-            say(Console(), f"{run.run_id} is archived in {escape(run.archive.url)}")
+            say(out, f"{run.run_id} is archived in {escape(run.archive.url)}")
 
 
 def watch(

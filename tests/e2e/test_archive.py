@@ -136,7 +136,8 @@ def seen_as_archived(
     stack: LocalStack, done: pb.Run, ref: pb.ObjectRef, command_line: CommandLine
 ) -> None:
     listed = command_line("runs", "--server", stack.counter).stdout
-    row = next(line.split() for line in listed.splitlines() if line.startswith(done.run_id))
+    rows = [line.split() for line in listed.splitlines()]
+    row = next(row for row in rows if row[:2] == [done.run_id, "archived"])
     counted = f"{done.spec.num_tasks - 1}/{done.spec.num_tasks}"
     columns = ["archived", counted, "frozen,", "complete"]
     assert row[1:] == [*columns, f"{done.pairs:,}", f"{done.hits:,}", "1/1"]
