@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from clipcurate import storage
 from clipcurate.datasets.manifest import FileRecord, Manifest
@@ -15,6 +14,7 @@ from clipcurate.datasets.parts import SAMPLE
 from clipcurate.errors import DatasetError
 from clipcurate.hashing import hash_pairs
 from clipcurate.matching import Matches
+from clipcurate.parquet_files import open_parquet
 
 BATCH_ROWS = 1 << 16
 
@@ -78,13 +78,13 @@ def image_pairs(url: str, manifest: Manifest, columns: list[str]) -> Iterator[Im
 
 def _batches(url: str, file: FileRecord, columns: list[str]) -> Iterator[pa.Table]:
     with storage.open_read(storage.join(url, file.name)) as source:
-        part = pq.ParquetFile(source)
+        part = open_parquet(source)
         if SAMPLE not in part.schema_arrow.names:
             raise DatasetError(
                 f"{url}: {file.name} has no column {SAMPLE!r}, which says whose text a pair is: an "
                 "earlier version wrote it; emit the dataset again"
             )
-        for batch in part.iter_batches(BATCH_ROWS, columns=columns):
+        for batch in part.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
             yield pa.Table.from_batches([batch]).filter(batch[SAMPLE].is_valid())
 
 
