@@ -1,7 +1,6 @@
 """The ledger over a real Redis: leases, fences, failures, stages."""
 
 import time
-from collections.abc import Callable
 
 import pytest
 import redis
@@ -19,6 +18,7 @@ from services.counter.registering import emission_key
 from services.counter.run_reader import PROBLEMS_SHOWN
 from services.counter.stages import StageKey
 from services.counter.store import ACTIVE_RUNS, RUNS, Store, run_prefix, translate
+from tests.waiting import wait_until
 
 RUN = "run-1"
 MATCH = [pb.STAGE_MATCH]
@@ -35,13 +35,6 @@ def balanced(**more: object) -> pb.EmissionSpec:
 
 def match_result(hits: int = 2) -> pb.TaskResult:
     return pb.TaskResult(match=pb.MatchResult(pairs=10, matched=2, hits={"all": hits}))
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "condition not met in time"
-        time.sleep(0.01)
 
 
 def claim(ledger: Ledger, worker: str = "a", stages: list[int] | None = None) -> pb.Lease:
@@ -84,7 +77,7 @@ def test_incomplete_runs_are_refused(ledger: Ledger) -> None:
 def test_an_expired_lease_goes_to_another_and_the_first_holder_is_refused(ledger: Ledger) -> None:
     ledger.create(RUN, spec(1), [balanced()])
     old = claim(ledger, "sleeper")
-    wait_until(lambda: ledger.claim("other", MATCH))
+    wait_until(lambda: ledger.claim("other", MATCH), 5, "the lease is over")
     for call in (
         lambda: ledger.renew(old),
         lambda: ledger.complete(old, match_result()),
@@ -144,7 +137,7 @@ def test_unmatched_pairs_add_up_per_language(ledger: Ledger) -> None:
 def test_failures_back_off_and_then_block_the_run_visibly(ledger: Ledger) -> None:
     ledger.create(RUN, spec(1), [balanced()])
     for attempt in range(3):
-        wait_until(lambda: ledger.run(RUN).stages[0].ready)
+        wait_until(lambda: ledger.run(RUN).stages[0].ready, 5, "the task is due again")
         state = ledger.fail(claim(ledger), pb.FAILURE_KIND_OTHER, f"no disk {attempt}")
     assert state == pb.TASK_STATE_BLOCKED
     run = ledger.run(RUN)
@@ -184,7 +177,9 @@ def test_a_lone_worker_looks_again_after_a_while(ledger: Ledger) -> None:
     ledger.create(RUN, spec(1), [balanced()])
     ledger.fail(claim(ledger), pb.FAILURE_KIND_INPUT, "truncated")
     found: list[pb.Lease | None] = []
-    wait_until(lambda: found.append(ledger.claim("a", MATCH)) or found[-1])
+    wait_until(
+        lambda: found.append(ledger.claim("a", MATCH)) or found[-1], 5, "the task is due again"
+    )
     assert ledger.fail(found[-1], pb.FAILURE_KIND_INPUT, "x") == pb.TASK_STATE_QUARANTINED  # type: ignore[arg-type]
 
 
@@ -436,7 +431,10 @@ def test_after_redis_was_away_leases_get_one_grace_period(ledger: Ledger, store:
     ledger.create(RUN, spec(1), [balanced()])
     lease = claim(ledger)
     store.redis.hset(run_prefix(RUN) + "run", "seen", 0)  # as after a long silence
-    wait_until(lambda: store.redis.zscore(run_prefix(RUN) + "leases", "1::0") < time.time() * 1000)
+    leases = run_prefix(RUN) + "leases"
+    wait_until(
+        lambda: store.redis.zscore(leases, "1::0") < time.time() * 1000, 5, "the lease is over"
+    )
     assert ledger.claim("other", MATCH) is None, "the lease is over, but its holder gets a chance"
     ledger.renew(lease)
     ledger.complete(lease, match_result())
@@ -496,7 +494,7 @@ def test_a_clock_that_goes_back_holds_nothing_up(ledger: Ledger, store: Store) -
     store.redis.hset(prefix + "run", "grace", int(time.time() * 1000) + hour)
     assert claim(ledger, "lone").task.index == failed, "neither its pause nor its opinion lasts"
     ledger.complete(held, match_result())
-    wait_until(lambda: ledger.claim("other", MATCH) is not None)
+    wait_until(lambda: ledger.claim("other", MATCH) is not None, 5, "the task is handed out")
 
 
 def test_a_stage_that_is_due_no_more_is_not_opened(ledger: Ledger, store: Store) -> None:

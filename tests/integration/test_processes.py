@@ -2,8 +2,6 @@
 
 import signal
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from clipcurate.cli.local import state_held
 from clipcurate.cli.processes import Child, Supervisor, wait_for_file
 from clipcurate.errors import ConflictError, UnavailableError
+from tests.waiting import wait_until
 
 WRITER = """
 import signal, sys, time
@@ -28,23 +27,16 @@ def writer(tmp_path: Path, name: str) -> Child:
     return Child(name, command, {}, tmp_path / f"{name}.log")
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_children_stop_in_reverse_order_also_when_one_was_restarted(tmp_path: Path) -> None:
     supervisor = Supervisor()
     children = [writer(tmp_path, name) for name in ("first", "second", "third")]
     for child in children:
         supervisor.start(child)
-        wait_until((tmp_path / f"ends{child.name}").exists)
+        wait_until((tmp_path / f"ends{child.name}").exists, 20, f"{child.name} starts")
     first = children[0].process
     assert first is not None
     first.send_signal(signal.SIGKILL)
-    wait_until(lambda: (tmp_path / "endsfirst").read_text() == "xx")
+    wait_until(lambda: (tmp_path / "endsfirst").read_text() == "xx", 20, "first starts again")
     supervisor.stop()
     assert (tmp_path / "ends").read_text().split() == ["third", "second", "first"]
 
