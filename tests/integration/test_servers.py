@@ -1,6 +1,7 @@
 """The store over real servers that restart, fail over, move slots, or may lose what they wrote."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -69,6 +70,16 @@ class Work:
             assert self.counts.wrong_marks(RUN, name, size, counted) == (0, 0)
 
 
+@contextmanager
+def working(url: str) -> Iterator[Work]:
+    """Begin a run; check it where the test got to its end, and close its store in any case."""
+    work = Work(url)
+    with closing(work.store):
+        work.begin()
+        yield work
+        work.check()
+
+
 def refused(work: Work) -> bool:
     """Say whether a claim fails; where it does, it must say that it may be repeated."""
     try:
@@ -90,24 +101,18 @@ def test_the_server_is_of_a_supported_version(name: str) -> None:
 
 @pytest.mark.parametrize("name", INSTALLED)
 def test_a_server_that_was_killed_goes_on_where_it_was(name: str) -> None:
-    with server(binary(name)) as found:
-        work = Work(found.url)
-        work.begin()
+    with server(binary(name)) as found, working(found.url) as work:
         work.step()
         found.kill()
         assert refused(work)
         assert not work.store.answers()
         found.start()
         work.step()
-        work.check()
-        work.store.close()
 
 
 @pytest.mark.parametrize("name", CLUSTERED)
 def test_a_cluster_that_was_killed_goes_on_where_it_was(name: str) -> None:
-    with cluster(binary(name)) as found:
-        work = Work(found.url)
-        work.begin()
+    with cluster(binary(name)) as found, working(found.url) as work:
         work.step()
         for node in found.servers:
             node.kill()
@@ -117,15 +122,11 @@ def test_a_cluster_that_was_killed_goes_on_where_it_was(name: str) -> None:
             node.start()
         wait_until(work.store.answers, RECOVER_SECONDS, "the cluster answers")
         work.step()
-        work.check()
-        work.store.close()
 
 
 @pytest.mark.parametrize("name", CLUSTERED)
 def test_a_replica_takes_over_and_counting_goes_on(name: str) -> None:
-    with cluster(binary(name)) as found:
-        work = Work(found.url)
-        work.begin()
+    with cluster(binary(name)) as found, working(found.url) as work:
         work.step()
         found.ask(0, "WAIT", 1, 5000)
         found.servers[0].kill()
@@ -133,15 +134,11 @@ def test_a_replica_takes_over_and_counting_goes_on(name: str) -> None:
         work.check()
         found.servers[0].start()  # as a replica, by now
         work.step()
-        work.check()
-        work.store.close()
 
 
 @pytest.mark.parametrize("name", CLUSTERED)
 def test_while_a_slot_moves_nothing_is_done_by_halves(name: str) -> None:
-    with cluster(binary(name)) as found:
-        work = Work(found.url)
-        work.begin()
+    with cluster(binary(name)) as found, working(found.url) as work:
         work.step()
         slot = key_slot(run_prefix(RUN).encode())
         old, new = found.ask(0, "CLUSTER MYID"), found.ask(1, "CLUSTER MYID")
@@ -158,8 +155,6 @@ def test_while_a_slot_moves_nothing_is_done_by_halves(name: str) -> None:
             found.ask(number, "CLUSTER SETSLOT", slot, "NODE", new)
         wait_until(lambda: not refused(work), RECOVER_SECONDS, "the slot has arrived")
         work.step()
-        work.check()
-        work.store.close()
 
 
 def move(found: Cluster, keys: list[bytes]) -> None:
@@ -169,9 +164,11 @@ def move(found: Cluster, keys: list[bytes]) -> None:
 
 
 def test_a_server_that_is_a_replica_for_a_while_is_away() -> None:
-    with server(binary(INSTALLED[0])) as found, found.client() as operator:
-        work = Work(found.url)
-        work.begin()
+    with (
+        server(binary(INSTALLED[0])) as found,
+        found.client() as operator,
+        working(found.url) as work,
+    ):
         operator.replicaof("127.0.0.1", "1")
         assert refused(work)
         with pytest.raises(redis.RedisError) as caught:
@@ -179,8 +176,6 @@ def test_a_server_that_is_a_replica_for_a_while_is_away() -> None:
         assert isinstance(translate(caught.value), UnavailableError)
         operator.replicaof("NO", "ONE")
         work.step()
-        work.check()
-        work.store.close()
 
 
 @pytest.mark.parametrize(
@@ -198,19 +193,15 @@ def test_a_server_that_is_a_replica_for_a_while_is_away() -> None:
 def test_a_server_that_may_lose_writes_is_named_with_the_remedy(
     options: list[str], remark: str
 ) -> None:
-    with server(binary(INSTALLED[0]), *options) as found:
-        store = Store(found.url)
+    with server(binary(INSTALLED[0]), *options) as found, closing(Store(found.url)) as store:
         judged = durability(store.nodes())
-        store.close()
     assert not judged.proven
     assert remark in judged.remark
 
 
 @pytest.mark.parametrize("name", CLUSTERED)
 def test_every_node_of_a_cluster_must_be_durable(name: str) -> None:
-    with cluster(binary(name)) as found:
-        store = Store(found.url)
+    with cluster(binary(name)) as found, closing(Store(found.url)) as store:
         assert durability(store.nodes()).proven
         found.ask(2, "CONFIG SET", "appendfsync", "no")
         assert "appendfsync no" in durability(store.nodes()).remark
-        store.close()
