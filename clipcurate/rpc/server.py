@@ -22,6 +22,9 @@ from clipcurate.rpc.signals import stop_on_signals
 
 log = logging.getLogger(__name__)
 
+LIVENESS = "liveness"
+"""Health of the process itself: SERVING from its start to its end, also while it is not ready."""
+
 
 def _no_translation(_: Exception) -> ClipcurateError | None:
     return None
@@ -58,6 +61,7 @@ class Server:
             options=_options(settings),
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
+        self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         self.set_ready(False)
 
     def __enter__(self) -> Self:
