@@ -12,9 +12,13 @@ from typing import Any
 
 from numba import njit
 
+from clipcurate.kernels.shipped import copy_shipped
+
 _FILES = sorted(Path(__file__).parents[1].glob("**/kernels/*.py"))
 STAMP = hashlib.sha256(b"".join(file.read_bytes() for file in _FILES)).hexdigest()
 """Changes with every kernel."""
+
+copy_shipped()
 
 
 def kernel(function: Callable[..., Any]) -> Any:
