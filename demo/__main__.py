@@ -1,4 +1,4 @@
-"""`python -m demo [--output FOLDER] [--quick]`: from nothing to the paper's Figure 1 in miniature.
+"""`python -m demo [--output FOLDER] [--quick] [--server ADDRESS]`: Figure 1 in miniature.
 
 Draws a small pool, curates it three ways (raw, matched, balanced) with `clipcurate run`, trains
 the same tiny CLIP on each for the same number of seen pairs, and shows their zero-shot accuracy on
@@ -23,6 +23,8 @@ from demo.config import FULL, QUICK, DemoConfig
 
 MARKER = "demo.json"
 """Holds the configuration; a folder with it is a demo's and may be made anew."""
+DRAWN = "drawn"
+"""There once the pool, the metadata and the held-out set are."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,10 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo-output"), help="folder to make")
     parser.add_argument("--quick", action="store_true", help="the same path, too short to learn")
+    parser.add_argument(
+        "--server", default="", help="running services to use, which see the folder by this name"
+    )
     options = parser.parse_args(arguments)
     console = Console()
     try:
-        run_demo(QUICK if options.quick else FULL, options.output.absolute(), console)
+        config = QUICK if options.quick else FULL
+        run_demo(config, options.output.absolute(), console, options.server)
     except ClipcurateError as error:
         console.print(f"[red]error:[/red] {error}", highlight=False)
         return 1
@@ -43,21 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run_demo(config: DemoConfig, output: Path, console: Console) -> None:
+def run_demo(config: DemoConfig, output: Path, console: Console, server: str = "") -> None:
     """Makes everything in `output`, a demo's folder or one that does not exist yet."""
     started = time.monotonic()
-    _prepare_folder(config, output)
-    _step(console, f"1/4 drawing {config.images:,} pictures of {config.num_concepts} concepts")
-    shards = pool.write_pool(config, output / "pool")
-    console.print(f"    {shards} tars in {output / 'pool'}", highlight=False)
-    _step(console, "2/4 writing the metadata and a class-balanced held-out set")
-    count = metadata.write_metadata(config.names, output / "metadata.json")
-    pictures = evalset.write_eval(config, output / "eval")
-    console.print(f"    {count} entries; {pictures:,} held-out pictures", highlight=False)
+    if not (server and _is_drawn(config, output)):
+        _prepare_folder(config, output)
+        _draw(config, output, console)
     _step(console, "3/4 curating the pool three ways and training on each")
-    command = " ".join(pipeline.command(config, output))
+    command = " ".join(pipeline.command(config, output, server))
     console.print(command, style="dim", highlight=False, soft_wrap=True)
-    results = pipeline.run(config, output)
+    results = pipeline.run(config, output, server)
     _step(console, "4/4 comparing")
     figure = pipeline.figure_of(results, output)
     seconds = time.monotonic() - started
@@ -65,6 +66,24 @@ def run_demo(config: DemoConfig, output: Path, console: Console) -> None:
     show.show_table(figure, console)
     show.show_bars(figure, console)
     _say_where(results, output, seconds, console)
+
+
+def _draw(config: DemoConfig, output: Path, console: Console) -> None:
+    """Makes what goes into the pipeline."""
+    _step(console, f"1/4 drawing {config.images:,} pictures of {config.num_concepts} concepts")
+    shards = pool.write_pool(config, output / "pool")
+    console.print(f"    {shards} tars in {output / 'pool'}", highlight=False)
+    _step(console, "2/4 writing the metadata and a class-balanced held-out set")
+    count = metadata.write_metadata(config.names, output / "metadata.json")
+    pictures = evalset.write_eval(config, output / "eval")
+    console.print(f"    {count} entries; {pictures:,} held-out pictures", highlight=False)
+    (output / DRAWN).touch()
+
+
+def _is_drawn(config: DemoConfig, output: Path) -> bool:
+    """Say whether the inputs are there: services that know their run go on with it."""
+    wanted = json.dumps(dataclasses.asdict(config), indent=2)
+    return (output / DRAWN).exists() and (output / MARKER).read_text() == wanted
 
 
 def _prepare_folder(config: DemoConfig, output: Path) -> None:

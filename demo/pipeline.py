@@ -31,11 +31,12 @@ class Result:
     summary: dict[str, Any]
 
 
-def command(config: DemoConfig, output: Path) -> list[str]:
-    """The one command that does the whole job."""
+def command(config: DemoConfig, output: Path, server: str = "") -> list[str]:
+    """The one command that does the whole job: here, or on the services at `server`."""
     emissions = [word for kind in EMISSIONS for word in ("--emit", kind)]
     return [
-        *(str(Path(sys.executable).with_name("clipcurate")), "run"),
+        str(Path(sys.executable).with_name("clipcurate")),
+        *(("submit", "--watch", "--server", server) if server else ("run",)),
         *("--pool", str(output / "pool")),
         *("--metadata", str(output / "metadata.json")),
         *("--output", str(output / "run")),
@@ -49,18 +50,20 @@ def command(config: DemoConfig, output: Path) -> list[str]:
     ]
 
 
-def run(config: DemoConfig, output: Path) -> dict[str, Result]:
+def run(config: DemoConfig, output: Path, server: str = "") -> dict[str, Result]:
     """Curates the pool three ways, trains on each, and returns the results by kind.
 
     Raises:
         ClipcurateError: the command failed; it has said why on stderr.
         NotFoundError: it succeeded, but left no training for a dataset.
     """
-    done = subprocess.run(command(config, output), stdout=subprocess.PIPE, text=True, check=False)
+    words = command(config, output, server)
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
+        logs = f"those of {server}" if server else str(output / "run" / ".clipcurate" / "logs")
+        verb = "submit" if server else "run"
         raise ClipcurateError(
-            f"clipcurate run ended with exit status {done.returncode}; its logs: "
-            f"{output / 'run' / '.clipcurate' / 'logs'}"
+            f"clipcurate {verb} ended with exit status {done.returncode}; its logs: {logs}"
         )
     results = [_result(Path(line), output / "run") for line in done.stdout.splitlines() if line]
     by_kind = {result.kind: result for result in results}

@@ -4,9 +4,10 @@ from rich.console import Console
 from rich.progress import track
 
 from clipcurate.cli import options as opt
+from clipcurate.cli.following import state_name
 from clipcurate.cli.progress import say
 from clipcurate.cli.recounting import record_ref
-from clipcurate.cli.runs import RunId, full_id, state_name
+from clipcurate.cli.runs import RunId, full_id
 from clipcurate.datasets.run_record import FrozenRun
 from clipcurate.errors import ConflictError
 from clipcurate.rpc.clients import LedgerClient

@@ -1,7 +1,6 @@
 """`clipcurate run`: everything on this machine, from raw pool to dataset (and model)."""
 
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,18 +11,16 @@ from rich.markup import escape
 
 from clipcurate import storage
 from clipcurate.cli import options as opt
+from clipcurate.cli.following import dataset_folders, register, state_name, updates
 from clipcurate.cli.local import StackOptions, local_stack, state_held
 from clipcurate.cli.progress import follow, say, show_languages, show_outcome
 from clipcurate.cli.submission import Submission, prepare
 from clipcurate.cli.wanted import Target, Wanted, spread
-from clipcurate.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from clipcurate.errors import ConflictError, InvalidInputError
 from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
 SUBMISSION = "submission.json"
-WATCH_SECONDS = 0.5
-AWAY_SECONDS = 60.0
-"""How long the counter or Redis may be away, restarts included, before the command gives up."""
 
 console = Console(stderr=True)
 
@@ -78,54 +75,21 @@ def _execute(
         local_stack(stack_options) as stack,
         LedgerClient(stack.counter) as ledger,
     ):
-        _register(ledger, submission, anew=anew)
+        register(ledger, submission, anew=anew)
         if resume:
             ledger.retry_run(submission.run_id)
-        return follow(_updates(ledger, submission), console)
-
-
-def _register(ledger: LedgerClient, submission: Submission, *, anew: bool = False) -> None:
-    ledger.create_run(submission.run_id, submission.spec, submission.emissions, anew=anew)
-
-
-def _updates(ledger: LedgerClient, submission: Submission) -> Iterator[pb.Run]:
-    """Watch the run, also across restarts of the counter and losses of Redis's data.
-
-    Raises:
-        UnavailableError: the counter or Redis stayed away for AWAY_SECONDS.
-    """
-    heard = time.monotonic()
-    while True:
-        try:
-            for run in ledger.watch_run(submission.run_id, WATCH_SECONDS):
-                heard = time.monotonic()
-                yield run
-        except UnavailableError:
-            if time.monotonic() - heard > AWAY_SECONDS:
-                raise
-            time.sleep(WATCH_SECONDS)
-        except NotFoundError:  # Redis came back empty: the plan in storage still says what to do
-            _register(ledger, submission)
-        else:
-            return
+        return follow(updates(ledger, submission), console)
 
 
 def _finish(run: pb.Run, submission: Submission, saved: str) -> None:
     show_outcome(run, console)
-    wanted = [emission for emission in run.emissions if emission.spec in submission.emissions]
-    last = pb.STAGE_SEAL if run.frozen_early else pb.STAGE_FREEZE
-    counted = any(s.stage == last and s.done for s in run.stages)
-    if not counted or not all(_complete(emission) for emission in wanted):
-        state = pb.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()
-        say(console, f"[red]the run is {state}[/red]: mend the cause, then add --resume")
+    folders = dataset_folders(run, submission)
+    if folders is None:
+        say(console, f"[red]the run is {state_name(run)}[/red]: mend the cause, then add --resume")
         raise typer.Exit(1)
     submission.with_finished().save(saved)
-    for emission in wanted:
-        print(emission.plan.dataset_url)
-
-
-def _complete(emission: pb.Emission) -> bool:
-    return emission.HasField("trained" if emission.spec.train.preset else "published")
+    for folder in folders:
+        print(folder)
 
 
 def _resumed(submission: Submission | None, output: str, given: list[str]) -> Submission:

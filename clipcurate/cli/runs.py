@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from clipcurate.cli import options as opt
+from clipcurate.cli.following import dataset_folders, register, state_name, updates
 from clipcurate.cli.local import StackOptions, local_stack, state_held
 from clipcurate.cli.progress import (
     describe_counts,
@@ -19,7 +20,7 @@ from clipcurate.cli.progress import (
     show_outcome,
     show_problems,
 )
-from clipcurate.cli.submission import prepare
+from clipcurate.cli.submission import Submission, prepare
 from clipcurate.cli.wanted import Target, Wanted, spread
 from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.run_archive import load_run
@@ -77,6 +78,9 @@ def submit(
     *,
     target: Target,
     wanted: Wanted,
+    watching: Annotated[
+        bool, typer.Option("--watch", help="Wait for the end, and print the datasets' folders.")
+    ] = False,
 ) -> None:
     """Plan a pool here and hand the run to running services; prints the run's id.
 
@@ -85,8 +89,23 @@ def submit(
     emissions, training = wanted.emissions(target), wanted.training()
     submission = prepare(wanted.run(pool, metadata, output), emissions, training)
     with LedgerClient(server, SecuritySettings()) as ledger:
-        ledger.create_run(submission.run_id, submission.spec, submission.emissions, anew=anew)
-    print(submission.run_id)
+        register(ledger, submission, anew=anew)
+        if watching:
+            _wait_for_end(ledger, submission)
+        else:
+            print(submission.run_id)
+
+
+def _wait_for_end(ledger: LedgerClient, submission: Submission) -> None:
+    say(console, f"run {submission.run_id}")
+    run = follow(updates(ledger, submission), console)
+    show_outcome(run, console)
+    folders = dataset_folders(run, submission)
+    if folders is None:
+        say(console, f"[red]the run is {state_name(run)}[/red]: mend the cause, then `retry`")
+        raise typer.Exit(1)
+    for folder in folders:
+        print(folder)
 
 
 def list_runs(server: opt.Server = opt.DEFAULT_SERVER) -> None:
@@ -170,8 +189,3 @@ def full_id(ledger: LedgerClient, beginning: str) -> str:
     """Complete the beginning of a run id; leave it as it is where that is not clear."""
     found = [run.run_id for run in ledger.list_runs() if run.run_id.startswith(beginning)]
     return found[0] if len(found) == 1 else beginning
-
-
-def state_name(run: pb.Run) -> str:
-    """Return where a run stands, for people."""
-    return pb.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()

@@ -45,10 +45,16 @@ def test_the_command_trains_alike_on_all_three_emissions(tmp_path: Path) -> None
     assert words.count(f"seen_pairs={QUICK.seen_pairs}") == 1
 
 
+def test_the_command_goes_to_running_services(tmp_path: Path) -> None:
+    here, there = pipeline.command(QUICK, tmp_path), pipeline.command(QUICK, tmp_path, "counter:1")
+    assert there[1:5] == ["submit", "--watch", "--server", "counter:1"]
+    assert (here[1], here[2:]) == ("run", there[5:])
+
+
 def test_a_failing_command_is_an_error_that_names_the_logs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "command", lambda config, output: ["false"])
+    monkeypatch.setattr(pipeline, "command", lambda config, output, server: ["false"])
     with pytest.raises(ClipcurateError, match="logs"):
         pipeline.run(QUICK, tmp_path)
 
@@ -65,7 +71,8 @@ def test_results_are_read_from_what_the_command_left(
         (training / "summary.json").write_text(json.dumps({"dataset_url": str(dataset)}))
         (training / "evaluation.json").write_text(json.dumps({"zero_shot": {"macro": 0.5}}))
         lines.insert(0, str(dataset))
-    monkeypatch.setattr(pipeline, "command", lambda config, output: ["printf", "%s\\n", *lines])
+    words = ["printf", "%s\\n", *lines]
+    monkeypatch.setattr(pipeline, "command", lambda config, output, server: words)
     results = pipeline.run(QUICK, tmp_path)
     assert list(results) == ["raw", "matched", "balanced"]
     assert results["matched"].training == tmp_path / "run" / "training" / "dehctam"

@@ -1,0 +1,59 @@
+"""Following a run that was submitted to its end, and what came of it."""
+
+import time
+from collections.abc import Iterator
+
+from clipcurate.cli.submission import Submission
+from clipcurate.errors import NotFoundError, UnavailableError
+from clipcurate.rpc.clients import LedgerClient
+from clipcurate.rpc.v1 import ledger_pb2 as pb
+
+WATCH_SECONDS = 0.5
+AWAY_SECONDS = 60.0
+"""How long the counter or Redis may be away, restarts included, before the command gives up."""
+
+
+def register(ledger: LedgerClient, submission: Submission, *, anew: bool = False) -> None:
+    """Hand a run to the services; again, it changes nothing. `anew` takes one out of its archive."""
+    ledger.create_run(submission.run_id, submission.spec, submission.emissions, anew=anew)
+
+
+def updates(ledger: LedgerClient, submission: Submission) -> Iterator[pb.Run]:
+    """Watch the run, also across restarts of the counter and losses of Redis's data.
+
+    Raises:
+        UnavailableError: the counter or Redis stayed away for AWAY_SECONDS.
+    """
+    heard = time.monotonic()
+    while True:
+        try:
+            for run in ledger.watch_run(submission.run_id, WATCH_SECONDS):
+                heard = time.monotonic()
+                yield run
+        except UnavailableError:
+            if time.monotonic() - heard > AWAY_SECONDS:
+                raise
+            time.sleep(WATCH_SECONDS)
+        except NotFoundError:  # Redis came back empty: the plan in storage still says what to do
+            register(ledger, submission)
+        else:
+            return
+
+
+def dataset_folders(run: pb.Run, submission: Submission) -> list[str] | None:
+    """Return the folder of each dataset that was submitted; None unless all are complete."""
+    wanted = [emission for emission in run.emissions if emission.spec in submission.emissions]
+    last = pb.STAGE_SEAL if run.frozen_early else pb.STAGE_FREEZE
+    counted = any(s.stage == last and s.done for s in run.stages)
+    if not counted or not all(_complete(emission) for emission in wanted):
+        return None
+    return [emission.plan.dataset_url for emission in wanted]
+
+
+def state_name(run: pb.Run) -> str:
+    """Name a run's state for people."""
+    return pb.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()
+
+
+def _complete(emission: pb.Emission) -> bool:
+    return emission.HasField("trained" if emission.spec.train.preset else "published")
