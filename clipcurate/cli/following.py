@@ -14,7 +14,7 @@ AWAY_SECONDS = 60.0
 
 
 def register(ledger: LedgerClient, submission: Submission, *, anew: bool = False) -> None:
-    """Hand a run to the services; again, it changes nothing. `anew` takes one out of its archive."""
+    """Hand a run to the services; again changes nothing, `anew` starts an archived one."""
     ledger.create_run(submission.run_id, submission.spec, submission.emissions, anew=anew)
 
 
