@@ -1,0 +1,89 @@
+"""The compose project under test: name, images and folder of its own, ports the engine picks."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import ROOT
+
+SERVICES = ("counter", "matcher", "sampler", "trainer")
+USER = 10_001
+
+
+def missing() -> str:
+    """Say what is missing for containers; empty if nothing."""
+    if not shutil.which("docker"):
+        return "no docker command"
+    for command in (["docker", "info"], ["docker", "compose", "version"]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            return f"`{' '.join(command)}` fails: {done.stderr.strip().splitlines()[-1:]}"
+    return ""
+
+
+@dataclass(frozen=True)
+class Compose:
+    """`docker compose` on the project's file, with /data at `data`."""
+
+    data: Path
+
+    def __call__(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a compose command; its output goes to the test's own if it fails."""
+        done = subprocess.run(
+            ["docker", "compose", *words],
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a compose command, whose output is read at its end."""
+        return subprocess.Popen(
+            ["docker", "compose", *words],
+            env=self.environment,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What .env says otherwise: nothing that another project on this machine may use."""
+        names = [line.split("=")[0] for line in (ROOT / ".env").read_text().splitlines()]
+        ports = {name: "0" for name in names if name.endswith(("_PORT", "_PORTS"))}
+        images = {
+            f"{name.upper()}_IMAGE": f"clipcurate/{name}:test" for name in (*SERVICES, "demo")
+        }
+        own = {"COMPOSE_PROJECT_NAME": f"clipcurate-{os.getpid()}", "DATA": str(self.data)}
+        return {**os.environ, **ports, **images, **own}
+
+    def containers(self, service: str) -> list[str]:
+        """Return the ids of a service's containers."""
+        return self("ps", "--quiet", service).stdout.split()
+
+    def inside(self, service: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in a service's first container."""
+        return self("exec", "-T", service, *command, check=False)
+
+
+def engine(*words: str) -> str:
+    """Run a command of the engine and return what it prints."""
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def inspect(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what the engine knows of images or containers."""
+    found: list[dict[str, Any]] = json.loads(engine("inspect", *names))
+    return found
