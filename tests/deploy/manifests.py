@@ -33,7 +33,7 @@ SETTINGS: tuple[type[BaseSettings], ...] = (
 OPTIONS = (
     (("redis",), ("external-redis",)),
     (("storage-pvc",), ("storage-s3",)),
-    ((), ("gpu",)),
+    ((), ("gpu",), ("launcher",), ("launcher", "kueue")),
     ((), ("network-policies", "egress"), ("tls", "cert-manager"), ("monitoring", "keda")),
 )
 """Components of which one each is taken; all of the last line together are a choice as well."""
