@@ -1,6 +1,7 @@
 """The evaluations of a training: at its end, and between steps where asked for."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from clipcurate.datasets.images import ImageIndex
@@ -9,6 +10,8 @@ from clipcurate.training.config import TrainConfig
 from clipcurate.training.evaluate import Encoder
 
 Figures = dict[str, Any]
+OnEvaluation = Callable[[int, Figures], None]
+"""Told of each evaluation: after which step it was, and its figures without lists per class."""
 
 
 class Evaluations:
@@ -20,10 +23,16 @@ class Evaluations:
     """
 
     def __init__(
-        self, encoder: Encoder, index: ImageIndex, config: TrainConfig, eval_url: str
+        self,
+        encoder: Encoder,
+        index: ImageIndex,
+        config: TrainConfig,
+        eval_url: str,
+        on_evaluation: OnEvaluation,
     ) -> None:
         self._encoder, self._index, self._eval_url = encoder, index, eval_url
         self._images = config.runtime.retrieval_images
+        self._on_evaluation = on_evaluation
         self.every = config.runtime.eval_every
         self.latest: Figures = {}
         self.history: list[Figures] = []
@@ -42,6 +51,7 @@ class Evaluations:
         self._encoder.model.train()
         self.latest = figures
         self.history.append({"step": step, **self.short()})
+        self._on_evaluation(step, self.short())
         return figures
 
     def short(self) -> Figures:
@@ -55,6 +65,8 @@ class Evaluations:
         """Take up what `lines` wrote, up to a step."""
         logged = map(json.loads, lines.splitlines())
         self.history = [line for line in logged if line["step"] <= step]
+        last = self.history[-1] if self.history else {}
+        self.latest = {name: figures for name, figures in last.items() if name != "step"}
 
     def lines(self) -> str:
         """Return the history, a JSON object per line."""

@@ -22,7 +22,7 @@ from clipcurate.hashing import canonical_json
 from clipcurate.training import checkpoint, evaluate, loop
 from clipcurate.training.config import TrainConfig
 from clipcurate.training.data import TrainingData
-from clipcurate.training.evaluating import Evaluations
+from clipcurate.training.evaluating import Evaluations, Figures, OnEvaluation
 from clipcurate.training.export import export
 from clipcurate.training.flops import peak_of
 from clipcurate.training.identity import settings_of, training_id
@@ -67,6 +67,10 @@ def _ignore(_: Progress) -> None:
     return
 
 
+def _ignore_evaluation(_step: int, _figures: Figures) -> None:
+    return
+
+
 def _never() -> bool:
     return False
 
@@ -78,6 +82,7 @@ def train(
     eval_url: str = "",
     *,
     on_progress: Callable[[Progress], None] = _ignore,
+    on_evaluation: OnEvaluation = _ignore_evaluation,
     should_stop: Callable[[], bool] = _never,
     world: World | None = None,
 ) -> dict[str, Any]:
@@ -93,6 +98,7 @@ def train(
         output_url: folder for what comes out; one training each.
         eval_url: folder of a zero-shot evaluation set (see `evaluate.zero_shot`); "" for none.
         on_progress: called after each step that is logged.
+        on_evaluation: called after each evaluation, on the main rank.
         should_stop: asked after each step; if true on any rank, a checkpoint is saved and training
             stops.
         world: the processes that train together; None for this one alone.
@@ -107,7 +113,7 @@ def train(
     """
     index = ImageIndex.open(dataset_url)
     world = world or World(device=pick_device())
-    training = _Training(index, config, output_url, eval_url, world)
+    training = _Training(index, config, output_url, eval_url, world, on_evaluation)
     finished = training.finished_summary()
     if finished is not None:
         return finished
@@ -122,7 +128,13 @@ class _Training:
     """One training in its output folder."""
 
     def __init__(
-        self, index: ImageIndex, config: TrainConfig, output_url: str, eval_url: str, world: World
+        self,
+        index: ImageIndex,
+        config: TrainConfig,
+        output_url: str,
+        eval_url: str,
+        world: World,
+        on_evaluation: OnEvaluation,
     ) -> None:
         self._index = index
         self._config = config
@@ -141,7 +153,7 @@ class _Training:
         self._speed = Speedometer(config.data.batch_size, None, time.monotonic())
         self._lines: list[dict[str, Any]] = []
         encoder = evaluate.Encoder(self._state.model, tokenize, config.model.image_size)
-        self._evaluations = Evaluations(encoder, index, config, eval_url)
+        self._evaluations = Evaluations(encoder, index, config, eval_url, on_evaluation)
 
     def finished_summary(self) -> dict[str, Any] | None:
         """Return the summary if this very training has already finished here."""

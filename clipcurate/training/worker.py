@@ -37,15 +37,19 @@ class Reporter:
         """Tell of a step."""
         print(_in_words(progress), file=sys.stderr, flush=True)
         self._last = asdict(progress)
+        if not progress.mfu:
+            del self._last["mfu"]  # not known, rather than none
         self._file.tell(self._last)
         self._events.add_step(self._last)
 
+    def tell_evaluation(self, step: int, figures: dict[str, Any]) -> None:
+        """Tell of an evaluation after a step."""
+        self._events.add_evaluation(step, figures)
+
     def tell_end(self, summary: dict[str, Any]) -> None:
-        """Tell of the evaluation of a training that has finished, unless it had before."""
-        if not self._last:
-            return
-        self._file.tell({**self._last, "evaluation": summary["evaluation"]})
-        self._events.add_evaluation(summary["step"], summary["evaluation"])
+        """Tell of the last evaluation of a training that has finished, unless it had before."""
+        if self._last:
+            self._file.tell({**self._last, "evaluation": summary["evaluation"]})
 
 
 def main(text: str) -> int:
@@ -60,6 +64,7 @@ def main(text: str) -> int:
             job.output_url,
             job.eval_url,
             on_progress=reporter.tell if reporter else _keep_quiet,
+            on_evaluation=reporter.tell_evaluation if reporter else _keep_quiet,
             should_stop=lambda: stopping.is_set() or os.getppid() != parent,
             world=world,
         )
@@ -89,7 +94,7 @@ def _in_words(progress: Progress) -> str:
     )
 
 
-def _keep_quiet(_: Progress) -> None:
+def _keep_quiet(*_: object) -> None:
     return
 
 

@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,16 +80,22 @@ def test_evaluating_between_steps_changes_nothing_and_leaves_a_history(
     without, often = tmp_path / "without", tmp_path / "often"
     train(dataset_url, make_config(), str(without))
     config = make_config(eval_every=2, retrieval_images=20)
-    steps: list[int] = []
+    heard: list[dict[str, Any]] = []
+
+    def hear(step: int, figures: dict[str, Any]) -> None:
+        heard.append({"step": step, **figures})
+
     arguments = (dataset_url, config, str(often), evaluation_url)
-    train(*arguments, on_progress=lambda p: steps.append(p.step), should_stop=lambda: steps == [1])
+    train(*arguments, on_evaluation=hear, should_stop=lambda: len(heard) == 1)
     told: list[Progress] = []
-    summary = train(*arguments, on_progress=told.append)
+    summary = train(*arguments, on_progress=told.append, on_evaluation=hear)
     lines = (often / "evaluations.jsonl").read_text().splitlines()
     history = [json.loads(line) for line in lines]
     assert [line["step"] for line in history] == [2, 4, 6]
     assert history[-1] == {"step": 6, **summary["evaluation"]}
     assert history[0]["zero_shot"]["images"] == 16
+    assert heard == history
+    assert told[0].evaluation == {k: v for k, v in history[0].items() if k != "step"}
     assert told[-1].evaluation == {k: v for k, v in history[1].items() if k != "step"}
     assert metrics(often) == metrics(without)
     assert weights(often) == weights(without)
