@@ -13,6 +13,9 @@ import pyarrow as pa
 KEPT_BYTES = 1 << 30
 """Most freed memory at the end of the heap that stays with the process."""
 
+_OLD_LIMIT = 32 << 20
+"""Largest threshold that glibc before 2.35 takes."""
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt, as <malloc.h> numbers them."""
 
@@ -25,5 +28,6 @@ def keep_freed_memory() -> None:
     pa.set_memory_pool(pa.system_memory_pool())
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
+        if not mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES):
+            mallopt(_M_MMAP_THRESHOLD, _OLD_LIMIT)
         mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)

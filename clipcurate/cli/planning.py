@@ -83,7 +83,8 @@ def _require_foreseeable(request: EmissionRequest, frozen: FrozenRun) -> None:
     """Refuse groups that cannot be emitted, or told here. Raises InvalidInputError."""
     plan = frozen.plan()
     require_groupable([request], plan.dedup.by if plan.dedup else "")
-    if frozen.projection():
+    projection = frozen.projection()
+    if projection is not None and projection.tasks is None:  # an open pool, not converged counts
         require_no_whole([request], dedup=False)
     if len(frozen.record.metadata) > 1:
         raise InvalidInputError(

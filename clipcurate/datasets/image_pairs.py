@@ -79,13 +79,18 @@ def image_pairs(url: str, manifest: Manifest, columns: list[str]) -> Iterator[Im
 def _batches(url: str, file: FileRecord, columns: list[str]) -> Iterator[pa.Table]:
     with storage.open_read(storage.join(url, file.name)) as source:
         part = open_parquet(source)
-        if SAMPLE not in part.schema_arrow.names:
-            raise DatasetError(
-                f"{url}: {file.name} has no column {SAMPLE!r}, which says whose text a pair is: an "
-                "earlier version wrote it; emit the dataset again"
-            )
+        require_samples(part.schema_arrow, f"{url}: {file.name}")
         for batch in part.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
             yield pa.Table.from_batches([batch]).filter(batch[SAMPLE].is_valid())
+
+
+def require_samples(schema: pa.Schema, where: str) -> None:
+    """Raise DatasetError unless a part says which sample a pair belongs to."""
+    if SAMPLE not in schema.names:
+        raise DatasetError(
+            f"{where} has no column {SAMPLE!r}, which says whose text a pair is: an earlier "
+            "version wrote it; emit the dataset again"
+        )
 
 
 def _check_numbers(numbers: npt.NDArray[np.int64], where: str) -> None:

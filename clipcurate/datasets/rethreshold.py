@@ -18,7 +18,7 @@ from clipcurate.balancing import Cut, TailRule, keep_probability
 from clipcurate.balancing.cut import RANK, Ranks
 from clipcurate.datasets.cuts import resolve_cuts
 from clipcurate.datasets.emission import EmissionSummary
-from clipcurate.datasets.image_pairs import renumbered
+from clipcurate.datasets.image_pairs import renumbered, require_samples
 from clipcurate.datasets.images import IMAGE_SUFFIXES, tar_samples
 from clipcurate.datasets.manifest import NAME, FileRecord, Manifest, load, read_part
 from clipcurate.datasets.match_index import from_lists
@@ -230,6 +230,8 @@ class _Thinning:
             progress(f"thinning {file.name}")
             check_file(self.url, file)
             table = read_part(self.url, file)
+            if file.part in images:
+                require_samples(table.schema, f"{self.url}: {file.name}")
             mask = self._kept(table, _Part.of(table, first))
             first += table.num_rows
             kept = table.filter(pa.array(mask))

@@ -127,8 +127,17 @@ class TrainConfig:
         return dataclasses.asdict(self)
 
     def determinants(self) -> dict[str, Any]:
-        """Return what determines the weights: seed, model, data and optimiser."""
+        """Return what determines the weights: seed, model, data and optimiser.
+
+        Thinning is among them only where there is some, and as what it says: a schedule may be
+        written in several ways.
+        """
         tree = self.to_dict()
+        data = tree["data"]
+        schedule = [[stage.first_step, stage.t] for stage in stages(data.pop("t_schedule"))]
+        data |= {"t_schedule": schedule} if schedule else {}
+        if not self.data.online:
+            del data["online"]
         return {name: tree[name] for name in ("seed", "model", "data", "optim")}
 
 

@@ -203,15 +203,23 @@ def _folder(path: Path) -> LabelledSet:
 def _archive(path: Path) -> LabelledSet:
     """Open a zip archive of a folder of images per class, which may lie in one outer folder."""
     with zipfile.ZipFile(path) as archive:
-        members = sorted(name for name in archive.namelist() if _is_image(name) and "/" in name)
-    folders = sorted({name.split("/")[-2] for name in members})
+        members = sorted(filter(_is_member, archive.namelist()))
+    tops = {name.split("/")[0] for name in members}
+    has_outer = len(tops) == 1 and all(name.count("/") > 1 for name in members)
+    classes = {name: name.split("/")[int(has_outer)] for name in members}
+    folders = sorted(set(classes.values()))
 
     def contents() -> Iterator[Content]:
         with zipfile.ZipFile(path) as archive:
-            for name in members:
-                yield name.split("/")[-2], f"{path}: {name}", archive.read(name)
+            for name, folder in classes.items():
+                yield folder, f"{path}: {name}", archive.read(name)
 
     return _by_class(str(path), folders, folders, contents)
+
+
+def _is_member(name: str) -> bool:
+    """Say whether a name in an archive is an image's; macOS adds others that look like it."""
+    return _is_image(name) and "/" in name and not name.startswith("__MACOSX/")
 
 
 def _by_class(

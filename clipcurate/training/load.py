@@ -16,9 +16,10 @@ def load_encoder(model: str) -> Encoder:
     """Return a model, on a GPU if there is one.
 
     Args:
-        model: a training's folder (its export, else its newest checkpoint), a checkpoint `.pt` of
-            ours, an exported folder, or "NAME" or "NAME:PRETRAINED" as open_clip has them
-            ("local-dir:…" too). open_clip may download weights that it knows by name.
+        model: a training's folder (its export where it is local, else its newest checkpoint), a
+            checkpoint `.pt` of ours, a local exported folder, or "NAME" or "NAME:PRETRAINED" as
+            open_clip has them ("local-dir:…" too). open_clip may download weights that it knows
+            by name.
 
     Raises:
         InvalidInputError: none of these.
@@ -27,7 +28,9 @@ def load_encoder(model: str) -> Encoder:
     if model.endswith(checkpoint.SUFFIX):
         return _from_checkpoint(model)
     for folder in (model, storage.join(model, "export")):
-        if storage.exists(storage.join(folder, "open_clip_config.json")):
+        if storage.is_local(folder) and storage.exists(
+            storage.join(folder, "open_clip_config.json")
+        ):
             return _from_open_clip(f"local-dir:{Path(folder).absolute()}", "")
     newest = checkpoint.newest(storage.join(model, "checkpoints"))
     if newest:

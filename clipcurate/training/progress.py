@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from clipcurate import storage
-from clipcurate.errors import ClipcurateError, NotFoundError
+from clipcurate.errors import ClipcurateError, NotFoundError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +72,15 @@ def tell_failure(output_url: str, error: ClipcurateError) -> None:
 
 
 def forget_failure(output_url: str) -> None:
-    """Remove the word that an earlier attempt left."""
+    """Remove the word that an earlier attempt left. Where storage refuses, log that."""
     url = storage.join(output_url, "failure.json")
-    if storage.exists(url):
-        fs, path = storage.locate(url)
-        fs.rm_file(path)
+    try:
+        if storage.exists(url):
+            fs, path = storage.locate(url)
+            with storage.writing(url):
+                fs.rm_file(path)
+    except StorageError as error:
+        log.warning("an earlier failure stays on record: %s", error)
 
 
 class ProgressFile:

@@ -176,8 +176,9 @@ class _Training:
             lines = storage.read_bytes(self._path("metrics.jsonl")).decode().splitlines()
             logged = [json.loads(line) for line in lines]
             self._lines = [line for line in logged if line["step"] <= self._state.step]
-            history = storage.read_bytes(self._path("evaluations.jsonl")).decode()
-            self._evaluations.restore(history, self._state.step)
+            if storage.exists(self._path("evaluations.jsonl")):  # else of an earlier version
+                history = storage.read_bytes(self._path("evaluations.jsonl")).decode()
+                self._evaluations.restore(history, self._state.step)
         elif self._world.is_main:
             description = {"training_id": self._id, "dataset_url": self._index.url}
             self._write_json("config.json", {**description, **self._config.to_dict()})

@@ -45,7 +45,7 @@ def _require_ended(run: pb.Run) -> None:
 
 
 def marker_of(run: pb.Run, ref: pb.ObjectRef) -> pb.Run:
-    """Return what stays in Redis of a run: how it ended, its emissions, and where the rest is."""
+    """Return what stays in Redis of a run: its emissions and figures, and where the rest is."""
     marker = pb.Run()
     marker.CopyFrom(run)
     for field in ("spec", "problems"):

@@ -20,12 +20,13 @@ _STABILITY = {
     "converged": "1 where the counts are converged or complete",
     "frozen_ratio": "Share of the pool's pairs that the frozen counts are of",
 }
-_OVER = (pb.RUN_STATE_DONE, pb.RUN_STATE_ARCHIVED)
+_OVER = (pb.RUN_STATE_DONE, pb.RUN_STATE_CANCELLED, pb.RUN_STATE_ARCHIVED)
+"""Runs of which nothing is handed out any more; scalers go by these figures."""
 _STATES = ("ready", "leased", "done", "blocked", "quarantined", "waiting")
 
 
 class RunCollector(Collector):
-    """Tasks by stage and state, pairs, hits and stability of every run that is not done."""
+    """Tasks by stage and state, pairs, hits and stability of every run that goes on."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

@@ -1,14 +1,19 @@
 """The manifests: every overlay and combination of components renders, is valid, and is safe."""
 
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
 
+from clipcurate.rpc.v1.ledger_pb2 import Stage
+from services.matcher.tasks import STAGES as MATCHER_STAGES
+from services.sampler.tasks import STAGES as SAMPLER_STAGES
 from tests.deploy.manifests import (
     K8S,
     OVERLAYS,
@@ -203,6 +208,16 @@ def test_selectors_find_pods_and_targets_exist(rendered: Rendered) -> None:
     assert sorted(scaled) == ["matcher", "sampler"]  # by one scaler each
     for name in scaled:
         assert "replicas" not in rendered.named("Deployment", name)["spec"]
+
+
+def test_scalers_see_the_tasks_of_every_stage(tmp_path: Path) -> None:
+    stages = {"matcher": MATCHER_STAGES, "sampler": SAMPLER_STAGES}
+    for scaler in Rendered(compose(tmp_path, ["redis", "storage-pvc", "keda"])).of("ScaledObject"):
+        query = scaler["spec"]["triggers"][0]["metadata"]["query"]
+        (asked,) = re.findall(r'stage=~"([^"]+)"', query)
+        numbers = stages[scaler["spec"]["scaleTargetRef"]["name"]]
+        names = {Stage.Name(number).removeprefix("STAGE_").lower() for number in numbers}
+        assert set(asked.split("|")) == names
 
 
 def test_what_pods_refer_to_exists(rendered: Rendered) -> None:

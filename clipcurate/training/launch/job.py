@@ -29,8 +29,8 @@ class TrainJob:
         return config_for(self.preset, self.overrides)
 
     def to_json(self) -> str:
-        """Return the job as one argument of a command line."""
-        return json.dumps(asdict(self))
+        """Return the job as one argument of a command line; equal jobs give equal texts."""
+        return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "TrainJob":

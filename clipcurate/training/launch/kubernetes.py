@@ -67,13 +67,20 @@ class KubernetesLauncher:
     def running(self) -> Iterator[tuple[TrainJob, "ClusterTraining"]]:
         """Yield the trainings whose Jobs go on in the namespace, whatever their settings.
 
-        Raises UnavailableError, TrainingError as `start`.
+        One that cannot be followed, or that another version made, is logged and left alone.
+        Raises UnavailableError, TrainingError: Jobs cannot be listed.
         """
         for found in self.cluster.jobs(SELECTOR):
-            leaving = "deletionTimestamp" in found["metadata"]
-            if outcome.ending(found) is Ending.NOT_YET and not leaving:
-                job = TrainJob.from_json(found["metadata"]["annotations"][JOB])
-                yield job, self._followed(job, found)
+            about = found["metadata"]
+            if outcome.ending(found) is not Ending.NOT_YET or "deletionTimestamp" in about:
+                continue
+            try:
+                job = TrainJob.from_json(about["annotations"][JOB])
+                training = self._followed(job, found)
+            except (ClipcurateError, KeyError, TypeError, ValueError):
+                log.exception("cannot go on with Job %s", about["name"])
+                continue
+            yield job, training
 
     def _followed(self, job: TrainJob, made: Object) -> "ClusterTraining":
         self._ensure_service(job, made["metadata"]["uid"])

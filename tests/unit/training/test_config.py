@@ -68,6 +68,17 @@ def test_runtime_settings_determine_nothing() -> None:
     assert base.determinants() != config_for("tiny", {"seed": "1"}).determinants()
 
 
+def test_thinning_determines_the_weights_by_what_it_says() -> None:
+    base = config_for("tiny").determinants()
+    assert not {"online", "t_schedule"} & set(base["data"])  # as before there was any
+    online = config_for("tiny", {"online": "1", "t_schedule": "20000"}).determinants()
+    assert online["data"]["online"]
+    for schedule in ("0:20000", "2e4", " 0:2e4"):
+        same = config_for("tiny", {"online": "1", "t_schedule": schedule})
+        assert same.determinants() == online
+    assert config_for("tiny", {"t_schedule": "20000"}).determinants() not in (base, online)
+
+
 def test_config_needs_no_torch() -> None:
     program = "import sys, clipcurate.training.identity; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -44,6 +44,20 @@ def test_a_zip_of_a_folder_per_class_is_a_set(tmp_path: Path) -> None:
     assert labels == sorted(CLASSES)
 
 
+def test_a_zip_has_the_classes_that_its_folders_have(tmp_path: Path) -> None:
+    """Images may lie deeper than their class; what macOS adds is none."""
+    path = tmp_path / "shapes.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in CLASSES:
+            archive.writestr(f"{name}/part/1.png", render(name))
+            archive.writestr(f"__MACOSX/{name}/part/._1.png", b"no image")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path / "folder", [n for n in archive.namelist() if n[0] != "_"])
+    zipped, folder = (eval_sets.open_set(str(p)) for p in (path, tmp_path / "folder"))
+    assert zipped.classnames == folder.classnames == tuple(sorted(CLASSES))
+    assert [label for _, label in zipped.images()] == [label for _, label in folder.images()]
+
+
 def test_real_cifar_is_a_set(shared_data: Path) -> None:
     data = eval_sets.open_set(str(shared_data / "images" / "cifar10_test_5k.zip"))
     assert len(data.classnames) == 10
