@@ -71,7 +71,7 @@ class Arms:
         kinds = ["matched", "balanced"] + ["raw"] * (seed == self.plan.seeds[0])
         options = {"pool": self.folder / "pool", "metadata": self.folder / "metadata.json"}
         options |= {"output": self.folder / "run"}
-        words = ["--seed", str(seed), "--tail-share", str(self.plan.tail_share)]
+        words = ["--abandon", "--seed", str(seed), "--tail-share", str(self.plan.tail_share)]
         words += [word for kind in kinds for word in ("--emit", kind)]
         words += [word for name, value in options.items() for word in (f"--{name}", str(value))]
         command = [sys.executable, "-m", "clipcurate.cli.app", "run", *words]
