@@ -50,19 +50,21 @@ def projected(raw: npt.NDArray[np.int64], seen: int, announced: int) -> npt.NDAr
     return np.maximum(1, scaled.astype(np.int64))
 
 
-def announced_pairs(seen: int, counted_rows: int, planned_rows: int) -> int:
-    """Return how many pairs a pool has if its tasks are like those that are counted.
+def announced_pairs(seen: int, counted_rows: int, planned_rows: int, announced: int = 0) -> int:
+    """Return how many pairs a pool has, if its tasks are like those that are counted.
 
-    A plan knows rows, or estimates them by file size, and not how many texts a row has. In the
-    ratio, what is wrong in all tasks alike cancels out.
+    What is announced counts instead, but no less than was seen. A plan knows rows, or estimates
+    them by file size, and not how many texts a row has. In the ratio, what is wrong in all tasks
+    alike cancels out.
 
     Args:
         seen: pairs of the counted tasks.
         counted_rows: their rows by the plan.
         planned_rows: rows of all tasks by the plan.
+        announced: pairs of the whole pool, as somebody says; 0 if nobody does.
     """
-    if not counted_rows:
-        return seen
+    if announced or not counted_rows:
+        return max(seen, announced)
     return max(seen, (2 * seen * planned_rows + counted_rows) // (2 * counted_rows))
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 from clipcurate import storage
 from clipcurate.balancing import Cut, tail_share_of
@@ -16,7 +15,7 @@ from clipcurate.datasets.publishing import ENTRY_COUNTS, UIDS, counts_name, sort
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.snapshot import Counts
 from clipcurate.errors import DatasetError
-from clipcurate.hashing import CHUNK
+from clipcurate.hashing import hash_stream
 from clipcurate.metadata import Metadata
 
 Entries = dict[str, tuple[str, ...]]
@@ -31,13 +30,10 @@ def check(holds: bool, message: str) -> None:
 
 def check_file(url: str, file: FileRecord) -> None:
     """Hold a file's size and hash against the manifest. Raises DatasetError."""
-    state, size = xxhash.xxh3_128(), 0
     with storage.open_read(storage.join(url, file.name)) as source:
-        while chunk := source.read(CHUNK):
-            state.update(chunk)
-            size += len(chunk)
+        found, size = hash_stream(source), source.tell()
     check(size == file.size, f"{file.name}: {size} bytes, the manifest says {file.size}")
-    check(state.hexdigest() == file.hash, f"{file.name}: its bytes are not what was written")
+    check(found == file.hash, f"{file.name}: its bytes are not what was written")
 
 
 def check_figures(url: str, manifest: Manifest) -> tuple[dict[str, npt.NDArray[np.int64]], Entries]:

@@ -63,10 +63,8 @@ def frozen_when(spec: pb.RunSpec) -> str:
 
 def announced_of(spec: pb.RunSpec, totals: Mapping[str, int]) -> int:
     """Return how many pairs the pool has: as announced, else as its counted tasks tell."""
-    seen = totals.get("pairs", 0)
-    if spec.stability.announced_pairs:
-        return max(seen, spec.stability.announced_pairs)
-    return announced_pairs(seen, totals.get("planned_rows", 0), spec.planned_rows)
+    seen, rows = totals.get("pairs", 0), totals.get("planned_rows", 0)
+    return announced_pairs(seen, rows, spec.planned_rows, spec.stability.announced_pairs)
 
 
 def stability_progress(

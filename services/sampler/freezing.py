@@ -107,9 +107,8 @@ class Freezing:
 def _announced(files: RunFiles) -> int:
     """Return how many pairs the pool has: as announced, else as the counted tasks tell."""
     spec = files.run.spec
-    if spec.stability.announced_pairs:
-        return max(files.seen, spec.stability.announced_pairs)
-    return announced_pairs(files.seen, files.counted_rows, spec.planned_rows)
+    announced = spec.stability.announced_pairs
+    return announced_pairs(files.seen, files.counted_rows, spec.planned_rows, announced)
 
 
 def _publish(

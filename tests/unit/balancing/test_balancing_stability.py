@@ -179,3 +179,5 @@ def test_the_size_of_a_pool_is_told_by_the_tasks_that_are_counted() -> None:
     assert announced_pairs(100, 100, 100) == 100
     assert announced_pairs(5, 2, 3) == 8, "7.5"
     assert announced_pairs(5, 0, 100) == 5, "a plan that knows nothing"
+    assert announced_pairs(300, 100, 1000, 5000) == 5000, "as announced"
+    assert announced_pairs(300, 100, 1000, 200) == 300, "larger than announced"
