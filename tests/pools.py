@@ -44,6 +44,16 @@ def write_metadata(path: Path) -> Path:
     return path
 
 
+def matched_entries(text: str) -> list[int]:
+    """Return which ENTRIES a text matches, by the published rule `metaclip1` spelled out."""
+    spaced = f" {text} "
+    for mark in ",.;:?!`":
+        spaced = spaced.replace(mark, f" {mark} ")
+    for white in "\t\n\r":
+        spaced = spaced.replace(white, " ")
+    return [number for number, entry in enumerate(ENTRIES) if f" {entry} " in spaced]
+
+
 def caption(rng: random.Random) -> str:
     """Return a text: mostly words, Zipf-like, sometimes awkward or noise."""
     kind = rng.random()

@@ -31,7 +31,7 @@ from clipcurate.pools import Columns, Slice
 from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from tests.conftest import CommandLine
-from tests.pools import ENTRIES, make_parquet_pool, write_metadata
+from tests.pools import ENTRIES, make_parquet_pool, matched_entries, write_metadata
 from tests.waiting import wait_until
 
 FILES, TASK_ROWS = 27, 25
@@ -185,15 +185,6 @@ def test_the_manifest_says_on_what_it_acted(story: Story, datasets: list[Manifes
     assert f"counts of {found.pairs_seen:,} pairs stand for {ROWS:,}" in card
 
 
-def matched(text: str) -> list[int]:
-    spaced = f" {text} "
-    for mark in ",.;:?!`":
-        spaced = spaced.replace(mark, f" {mark} ")
-    for white in "\t\n\r":
-        spaced = spaced.replace(white, " ")
-    return [number for number, entry in enumerate(ENTRIES) if f" {entry} " in spaced]
-
-
 def mixed(x: int) -> int:
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & BITS
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & BITS
@@ -222,13 +213,13 @@ def test_the_dataset_is_what_the_frozen_counts_give(story: Story, datasets: list
     ]
     for task in frozen.counted():
         for row in rows[task]:
-            raw[matched(row["text"])] += 1
+            raw[matched_entries(row["text"])] += 1
     assert frozen.raw_counts()[ALL].tolist() == raw.tolist()
     seen = TASK_ROWS * len(frozen.counted())
     counts = [max(1, round(int(count) * ROWS / seen)) for count in raw]
     assert frozen.counts()[ALL].tolist() == counts
     for row in (row for task in rows for row in task):
-        hits = matched(row["text"])
+        hits = matched_entries(row["text"])
         miss = math.prod(1 - min(1.0, T / counts[hit]) for hit in hits)
         if hits and miss < 1 - coin(row["url"], row["text"]):
             kept.append((row["url"], row["text"]))

@@ -21,7 +21,7 @@ from clipcurate.pools import Columns
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from tests.conftest import CommandLine
 from tests.e2e.test_dedup import finish, undisturbed
-from tests.pools import ENTRIES, write_metadata
+from tests.pools import ENTRIES, matched_entries, write_metadata
 
 MASK = (1 << 64) - 1
 Row = dict[str, Any]
@@ -44,11 +44,7 @@ def hashed(pair: tuple[str, str], *values: int) -> int:
 
 
 def found(text: str) -> list[str]:
-    spaced = f" {text} "
-    for mark in ",.;:?!`":
-        spaced = spaced.replace(mark, f" {mark} ")
-    spaced = spaced.replace("\t", " ").replace("\n", " ").replace("\r", " ")
-    return [entry for entry in ENTRIES if f" {entry} " in spaced]
+    return [ENTRIES[number] for number in matched_entries(text)]
 
 
 def succeeds(row: Row, counts: Counter[str], t: float) -> bool:

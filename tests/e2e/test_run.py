@@ -30,7 +30,7 @@ from clipcurate.pools import Columns
 from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from tests.conftest import CommandLine
-from tests.pools import ENTRIES, make_pool, write_metadata
+from tests.pools import ENTRIES, make_pool, matched_entries, write_metadata
 
 T = 40.0
 ROWS = 3000
@@ -76,21 +76,12 @@ def test_every_pair_of_every_kind_is_proven(finished: Path, command_line: Comman
             assert totals.dropped == 0
 
 
-def brute_force(text: str) -> list[int]:
-    spaced = f" {text} "
-    for mark in ",.;:?!`":
-        spaced = spaced.replace(mark, f" {mark} ")
-    for white in "\t\n\r":
-        spaced = spaced.replace(white, " ")
-    return [number for number, entry in enumerate(ENTRIES) if f" {entry} " in spaced]
-
-
 def test_counts_and_hits_equal_brute_force(finished: Path) -> None:
     raw = datasets(finished)["raw"]
     rows = duckdb.sql(f"SELECT text, entry_ids FROM '{raw}/pairs-*.parquet'").fetchall()
     counts: Counter[int] = Counter()
     for text, entry_ids in rows:
-        hits = brute_force(text)
+        hits = matched_entries(text)
         assert sorted(entry_ids) == entry_ids == hits
         counts.update(hits)
     published = json.loads((raw / "entry_counts.json").read_text())
