@@ -8,6 +8,7 @@ import platform
 import random
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipcurate import metadata
+
+# Scripts are run by their path; pools and images are made as the demo and the tests make them.
+sys.path.append(str(Path(__file__).parents[2]))
 
 TEXTS = 20_000
 
