@@ -36,7 +36,7 @@ def shared_data() -> Path:
     return SHARED
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def command_line() -> CommandLine:
     """Run `clipcurate` as a user does, in a process of its own."""
 

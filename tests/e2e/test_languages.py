@@ -3,7 +3,9 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -71,69 +73,111 @@ def arguments(inputs: Path, output: Path, pool: str, *more: object) -> list[obje
     return [*args, "--output", output, "--rule", "metaclip2", *more]
 
 
-def test_each_text_meets_the_entries_of_its_codes_language(
-    command_line: CommandLine, inputs: Path, tmp_path: Path
-) -> None:
-    more = ["--language-map", inputs / "map.json", "--task-rows", 40, "--t", T]
-    kinds = ["--emit", "raw", "--emit", "balanced"]
-    done = command_line(*arguments(inputs, tmp_path, "pool.parquet", *more, *kinds))
+@dataclass(frozen=True)
+class Mapped:
+    """A run over codes with a map, its raw and balanced datasets, and what it printed."""
+
+    output: Path
+    options: list[object]
+    raw: str
+    balanced: str
+    printed: str
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Frozen counts by metadata language."""
+        return {name: np.load(f"{self.balanced}/counts-{name}.npy") for name in ENTRIES}
+
+
+@pytest.fixture(scope="module")
+def mapped(
+    command_line: CommandLine, inputs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Mapped:
+    output = tmp_path_factory.mktemp("mapped")
+    options = ["--language-map", inputs / "map.json", "--task-rows", 40]
+    kinds = ["--t", T, "--emit", "raw", "--emit", "balanced"]
+    done = command_line(*arguments(inputs, output, "pool.parquet", *options, *kinds))
     assert done.returncode == 0, done.stderr
     raw, balanced = sorted(done.stdout.split(), reverse=True)
+    return Mapped(output, options, raw, balanced, " ".join(done.stderr.split()))
+
+
+def test_each_text_meets_the_entries_of_its_codes_language(
+    command_line: CommandLine, mapped: Mapped
+) -> None:
     found = duckdb.sql(
-        f"SELECT text, lang, metadata_lang, len(entry_ids), count(*) FROM '{raw}/pairs-*.parquet' "
-        "GROUP BY ALL"
+        "SELECT text, lang, metadata_lang, len(entry_ids), count(*) "
+        f"FROM '{mapped.raw}/pairs-*.parquet' GROUP BY ALL"
     ).fetchall()
     assert sorted(found) == sorted((*row, REPEATS) for row in TEXTS if row[0] is not None)
-    manifest = manifests.load(balanced)
+    manifest = manifests.load(mapped.balanced)
     unmatched = Counter(language for _, _, language, hits in TEXTS if language and not hits)
     expected = {name: number * REPEATS for name, number in unmatched.items()}
     assert manifest.provenance["unmatched_by_language"] == expected
     assert manifest.totals.unmatched == sum(expected.values())
     assert manifest.totals.rejected == REPEATS
-    counts = {name: np.load(f"{balanced}/counts-{name}.npy") for name in ENTRIES}
-    assert {name: cut["t"] for name, cut in manifest.cuts.items()} == thresholds(counts, T)
-    planned = command_line("plan", tmp_path, "--t", T, "--json").stdout.splitlines()
+    assert {name: cut["t"] for name, cut in manifest.cuts.items()} == thresholds(mapped.counts, T)
+    assert "4 metadata languages: en, other, th, zh" in mapped.printed
+    assert "fr │ 24 │ no metadata" in mapped.printed
+    for dataset in (mapped.raw, mapped.balanced):
+        checked = command_line("verify", dataset, "--run", mapped.output)
+        assert checked.returncode == 0, checked.stderr
+
+
+def test_the_plan_foretells_each_language(command_line: CommandLine, mapped: Mapped) -> None:
+    manifest = manifests.load(mapped.balanced)
+    planned = command_line("plan", mapped.output, "--t", T, "--json").stdout.splitlines()
     lines = {line["language"]: line for line in map(json.loads, planned)}
     assert sum(line["size"] for line in lines.values()) == manifest.totals.kept
     assert sum(line["expected"] for line in lines.values()) == pytest.approx(manifest.expected_size)
     assert {name: line["tail_share"] for name, line in lines.items()} == manifest.tail_shares
     kept = duckdb.sql(
-        f"SELECT metadata_lang, count(*) FROM '{balanced}/pairs-*.parquet' GROUP BY ALL"
+        f"SELECT metadata_lang, count(*) FROM '{mapped.balanced}/pairs-*.parquet' GROUP BY ALL"
     ).fetchall()
     assert {name: line["size"] for name, line in lines.items() if line["size"]} == dict(kept)
-    shown = command_line("plan", tmp_path, "--t", T).stdout
+    shown = command_line("plan", mapped.output, "--t", T).stdout
     assert f"{manifest.totals.kept:,}" in next(line for line in shown.split("\n") if "all" in line)
-    smaller = command_line("rethreshold", balanced, "--t", T / 2)
+
+
+def test_a_smaller_t_is_resolved_per_language(command_line: CommandLine, mapped: Mapped) -> None:
+    smaller = command_line("rethreshold", mapped.balanced, "--t", T / 2)
     assert smaller.returncode == 0, smaller.stderr
     subset = smaller.stdout.strip()
     cuts = {name: cut["t"] for name, cut in manifests.load(subset).cuts.items()}
-    assert cuts == thresholds(counts, T / 2)
-    for base in ([], ["--t", 3]):
-        size = ["--size", 50, *base]
-        foretold = command_line("plan", tmp_path, *size, "--json").stdout.splitlines()
-        sized = command_line(*arguments(inputs, tmp_path, "pool.parquet", *more[:-2], *size))
-        assert sized.returncode == 0, sized.stderr
-        exact = sized.stdout.strip()
-        assert command_line("verify", exact, "--run", tmp_path).returncode == 0
-        manifest = manifests.load(exact)
-        assert manifest.totals.kept == 50 == sum(json.loads(line)["size"] for line in foretold)
-        bases = thresholds(counts, 3.0) if base else thresholds_for(counts, 0.06)
-        assert {name: cut.get("base", 1.0) for name, cut in manifest.cuts.items()} == bases
-        thinned = command_line("rethreshold", exact, "--size", 31, *base)
-        assert thinned.returncode == 0, thinned.stderr
-        assert command_line("verify", thinned.stdout.strip(), "--run", tmp_path).returncode == 0
-        fewer = ["--size", 31, *base]
-        direct = command_line(*arguments(inputs, tmp_path, "pool.parquet", *more[:-2], *fewer))
-        assert rows_of(thinned.stdout.strip()) == rows_of(direct.stdout.splitlines()[-1])
+    assert cuts == thresholds(mapped.counts, T / 2)
+    checked = command_line("verify", subset, "--run", mapped.output)
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("base", [[], ["--t", 3]], ids=["by tail share", "by t"])
+def test_exact_sizes_over_all_languages(
+    command_line: CommandLine, inputs: Path, mapped: Mapped, base: list[object]
+) -> None:
+    def emit(size: int) -> str:
+        wanted = [*mapped.options, "--size", size, *base]
+        done = command_line(*arguments(inputs, mapped.output, "pool.parquet", *wanted))
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def proven(dataset: str) -> bool:
+        return command_line("verify", dataset, "--run", mapped.output).returncode == 0
+
+    foretold = command_line("plan", mapped.output, "--size", 50, *base, "--json").stdout
+    exact = emit(50)
+    assert proven(exact)
+    manifest = manifests.load(exact)
+    sizes = [json.loads(line)["size"] for line in foretold.splitlines()]
+    assert manifest.totals.kept == 50 == sum(sizes)
+    counts = mapped.counts
+    bases = thresholds(counts, 3.0) if base else thresholds_for(counts, 0.06)
+    assert {name: cut.get("base", 1.0) for name, cut in manifest.cuts.items()} == bases
+    thinned = command_line("rethreshold", exact, "--size", 31, *base)
+    assert thinned.returncode == 0, thinned.stderr
+    assert proven(thinned.stdout.strip())
+    assert rows_of(thinned.stdout.strip()) == rows_of(emit(31))
     larger = command_line("rethreshold", exact, "--size", 51, *base)
     assert larger.returncode == 1
     assert "holds 50 pairs, fewer than the 51 asked for" in " ".join(larger.stderr.split())
-    said = " ".join(done.stderr.split())
-    assert "4 metadata languages: en, other, th, zh" in said
-    assert "fr │ 24 │ no metadata" in said
-    for dataset in (raw, balanced, subset):
-        checked = command_line("verify", dataset, "--run", tmp_path)
-        assert checked.returncode == 0, checked.stderr
 
 
 def test_the_literal_tail_rule_drops_whole_languages_and_says_so(
