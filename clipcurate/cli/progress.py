@@ -34,6 +34,8 @@ STAGE_NAMES = {
 SMALL = 1000
 """Below so many pairs, an expected size is shown with a decimal."""
 LANGUAGES_SHOWN = 20
+DATASETS_SIDE_BY_SIDE = 3
+"""So that figures of billions are shown whole on 80 columns."""
 
 
 def follow(updates: Iterable[pb.Run], console: Console) -> pb.Run:
@@ -172,14 +174,19 @@ def show_outcome(run: pb.Run, console: Console) -> None:
     published = [emission for emission in run.emissions if emission.HasField("published")]
     if not published:
         return
+    for start in range(0, len(published), DATASETS_SIDE_BY_SIDE):
+        console.print(_outcomes(published[start : start + DATASETS_SIDE_BY_SIDE]))
+    for emission in published:
+        _show_dataset(emission, console)
+
+
+def _outcomes(published: Sequence[pb.Emission]) -> Table:
     table = Table("outcome", *[KIND_NAMES[e.spec.kind] for e in published], title="Pairs")
     for outcome in pb.PairTotals.DESCRIPTOR.fields_by_name:
         counts = [f"{getattr(e.published.totals, outcome):,}" for e in published]
         table.add_row(outcome.replace("_", " "), *counts)
     table.add_row("total", *[f"{_total(e.published.totals):,}" for e in published], style="bold")
-    console.print(table)
-    for emission in published:
-        _show_dataset(emission, console)
+    return table
 
 
 def _total(totals: pb.PairTotals) -> int:
