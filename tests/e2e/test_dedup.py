@@ -1,9 +1,7 @@
 """Runs that drop duplicates: against a dictionary, on real repeats, and with workers killed."""
 
-import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -11,21 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clipcurate.cli.local import LocalStack, StackOptions, local_stack
-from clipcurate.cli.options import run_request
-from clipcurate.cli.submission import Submission, prepare
+from clipcurate.cli.local import LocalStack
+from clipcurate.cli.submission import Submission
 from clipcurate.datasets import manifest as manifests
 from clipcurate.datasets.manifest import Manifest
 from clipcurate.datasets.outcomes import Totals
 from clipcurate.datasets.request import EmissionRequest
-from clipcurate.datasets.verify import verify_dataset
-from clipcurate.pools import Columns
-from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from tests.conftest import CommandLine
+from tests.disturbed_runs import disturbed_run, kill_9, submission, undisturbed
 from tests.pools import make_pool, write_metadata
-
-Disturb = Callable[[LocalStack, pb.Run], None]
 
 
 @pytest.fixture(scope="module")
@@ -41,37 +34,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def submission(inputs: Path, output: Path, dedup: str, task_rows: int = 50) -> Submission:
-    request = run_request(
-        [str(inputs / "pool")],
-        Columns(),
-        [str(inputs / "metadata.json")],
-        False,
-        str(output),
-        task_rows=task_rows,
-        dedup=dedup,
-    )
-    return prepare(request, [EmissionRequest("raw", part_bytes=20_000)])
-
-
-def finish(output: Path, wanted: Submission, disturb: Disturb, workers: int = 2) -> Manifest:
-    """Run a submission to its end; `disturb` sees it at every update."""
-    options = StackOptions(output / "state", workers=workers, lease_seconds=1.0)
-    with local_stack(options) as stack, LedgerClient(stack.counter) as ledger:
-        ledger.create_run(wanted.run_id, wanted.spec, wanted.emissions)
-        run = ledger.get_run(wanted.run_id)
-        deadline = time.monotonic() + 180
-        while run.state == pb.RUN_STATE_ACTIVE:
-            assert time.monotonic() < deadline, run
-            disturb(stack, run)
-            time.sleep(0.01)
-            run = ledger.get_run(wanted.run_id)
-    assert run.state == pb.RUN_STATE_DONE, run.problems
-    return verify_dataset(run.emissions[0].plan.dataset_url, str(output))
-
-
-def undisturbed(stack: LocalStack, run: pb.Run) -> None:
-    pass
+def wanted_of(inputs: Path, output: Path, dedup: str, task_rows: int = 50) -> Submission:
+    raw = EmissionRequest("raw", part_bytes=20_000)
+    return submission(inputs, output, raw, task_rows=task_rows, dedup=dedup)
 
 
 @pytest.fixture(scope="module", params=["uid", "url"])
@@ -80,16 +45,16 @@ def reference(
 ) -> tuple[str, Manifest]:
     """What one worker with one partition makes of the pool."""
     output = tmp_path_factory.mktemp("reference")
-    wanted = submission(inputs, output, request.param, task_rows=100_000)
+    wanted = wanted_of(inputs, output, request.param, task_rows=100_000)
     assert wanted.spec.dedup_partitions == 1
-    return request.param, finish(output, wanted, undisturbed, workers=1)
+    return request.param, disturbed_run(output, wanted, 1, undisturbed)
 
 
 def test_kill_9_while_ids_are_read_and_compared_changes_no_byte(
     inputs: Path, reference: tuple[str, Manifest], tmp_path: Path
 ) -> None:
     by, expected = reference
-    wanted = submission(inputs, tmp_path, by)
+    wanted = wanted_of(inputs, tmp_path, by)
     assert wanted.spec.dedup_partitions > 3
     killed: Counter[int] = Counter()
 
@@ -98,12 +63,10 @@ def test_kill_9_while_ids_are_read_and_compared_changes_no_byte(
         for stage in busy:
             if stage.done < killed[stage.stage] * 2 or killed[stage.stage] == 2:
                 continue
-            for child in stack.supervisor.children:
-                if child.name.startswith("matcher") and child.process and child.alive:
-                    child.process.send_signal(signal.SIGKILL)
+            kill_9(stack, "matcher")
             killed[stage.stage] += 1
 
-    disturbed = finish(tmp_path, wanted, kill)
+    disturbed = disturbed_run(tmp_path, wanted, 2, kill)
     assert set(killed) == {pb.STAGE_KEYS, pb.STAGE_DEDUP}, killed
     assert disturbed.totals == expected.totals
     assert disturbed.dataset_hash == expected.dataset_hash
@@ -118,7 +81,8 @@ def test_an_unreadable_shard_stands_for_no_duplicate(inputs: Path, tmp_path: Pat
     content = (pool / "0.parquet").read_bytes()
     (pool / "0.parquet").write_bytes(content[: len(content) // 2])
     write_metadata(tmp_path / "metadata.json")
-    found = finish(tmp_path / "out", submission(tmp_path, tmp_path / "out", "uid"), undisturbed)
+    output = tmp_path / "out"
+    found = disturbed_run(output, wanted_of(tmp_path, output, "uid"), 2, undisturbed)
     assert found.totals == Totals(duplicate=1, kept=2)
     assert [one["inputs"][0]["shard"] for one in found.unknown_rows] == ["0.parquet"]
 

@@ -1,6 +1,5 @@
 """Images whose texts lie in several rows: against a dictionary, any cut, and workers killed."""
 
-import signal
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +12,12 @@ import pytest
 import xxhash
 
 from clipcurate.cli.local import LocalStack
-from clipcurate.cli.options import run_request
-from clipcurate.cli.submission import Submission, prepare
+from clipcurate.cli.submission import Submission
 from clipcurate.datasets.manifest import Manifest
 from clipcurate.datasets.request import EmissionRequest
-from clipcurate.pools import Columns
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from tests.conftest import CommandLine
-from tests.e2e.test_dedup import finish, undisturbed
+from tests.disturbed_runs import disturbed_run, kill_9, submission, undisturbed
 from tests.pools import ENTRIES, matched_entries, write_metadata
 
 MASK = (1 << 64) - 1
@@ -124,17 +121,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def submission(inputs: Path, output: Path, semantics: str, task_rows: int) -> Submission:
-    request = run_request(
-        [str(inputs / "pool")],
-        Columns(),
-        [str(inputs / "metadata.json")],
-        False,
-        str(output),
-        task_rows=task_rows,
-    )
-    target: dict[str, Any] = {"t": 40.0, "semantics": semantics, "group": "url"}
-    return prepare(request, [EmissionRequest("balanced", part_bytes=4000, **target)])
+def wanted_of(inputs: Path, output: Path, semantics: str, task_rows: int) -> Submission:
+    grouped = EmissionRequest("balanced", t=40.0, semantics=semantics, group="url", part_bytes=4000)
+    return submission(inputs, output, grouped, task_rows=task_rows)
 
 
 @pytest.fixture(scope="module", params=SEMANTICS)
@@ -143,8 +132,8 @@ def reference(
 ) -> tuple[str, Manifest]:
     """What one worker with one task makes of the pool."""
     output = tmp_path_factory.mktemp("reference")
-    wanted = submission(inputs, output, request.param, 100_000)
-    manifest = finish(output, wanted, undisturbed, workers=1)
+    wanted = wanted_of(inputs, output, request.param, 100_000)
+    manifest = disturbed_run(output, wanted, 1, undisturbed)
     parts = f"{output}/datasets/*/pairs-*.parquet"
     kept = duckdb.sql(f"SELECT url, text FROM '{parts}'").fetchall()
     assert kept == literal(list(rows_of_pool()), request.param, 40.0)
@@ -162,12 +151,10 @@ def test_kill_9_while_images_are_settled_changes_no_byte(
         for stage in (s for s in run.stages if s.stage in stages and s.leased):
             if stage.done < killed[stage.stage] * 2 or killed[stage.stage] == 2:
                 continue
-            for child in stack.supervisor.children:
-                if child.name.startswith("sampler") and child.process and child.alive:
-                    child.process.send_signal(signal.SIGKILL)
+            kill_9(stack, "sampler")
             killed[stage.stage] += 1
 
-    disturbed = finish(tmp_path, submission(inputs, tmp_path, semantics, 50), kill, workers=3)
+    disturbed = disturbed_run(tmp_path, wanted_of(inputs, tmp_path, semantics, 50), 3, kill)
     assert set(killed) == {pb.STAGE_GATHER, pb.STAGE_SETTLE}, killed
     assert disturbed.totals == expected.totals
     assert disturbed.dataset_hash == expected.dataset_hash

@@ -1,6 +1,5 @@
 """`clipcurate run` as a user runs it: a mixed pool in, proven datasets out, whatever happens."""
 
-import contextlib
 import json
 import os
 import signal
@@ -8,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,15 @@ import pytest
 import redis
 import webdataset
 
-from clipcurate.cli.local import LocalStack, StackOptions, local_stack
-from clipcurate.cli.options import run_request
-from clipcurate.cli.submission import Submission, prepare
+from clipcurate.cli.local import LocalStack
+from clipcurate.cli.submission import Submission
 from clipcurate.datasets import manifest as manifests
 from clipcurate.datasets.manifest import Manifest
 from clipcurate.datasets.request import EmissionRequest
 from clipcurate.datasets.verify import verify_dataset
-from clipcurate.errors import UnavailableError
-from clipcurate.pools import Columns
-from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from tests.conftest import CommandLine
+from tests.disturbed_runs import disturbed_run, kill_9, submission, undisturbed
 from tests.pools import ENTRIES, make_pool, matched_entries, write_metadata
 
 T = 40.0
@@ -168,53 +164,22 @@ def test_an_exact_size_is_exact_and_planned_before(
 # What follows drives the system through its clients, to disturb it on the way.
 
 
-def submission(inputs: Path, output: Path, task_rows: int = 100, order_seed: int = 0) -> Submission:
-    request = run_request(
-        [str(inputs / "pool")],
-        Columns(),
-        [str(inputs / "metadata.json")],
-        False,
-        str(output),
-        task_rows=task_rows,
-        order_seed=order_seed,
-    )
-    return prepare(request, [EmissionRequest("balanced", t=T, part_bytes=20_000)])
-
-
-def disturbed_run(
-    output: Path, wanted: Submission, workers: int, disturb: Callable[[LocalStack, int], None]
-) -> Manifest:
-    """Run a submission; call `disturb` with the number of counted tasks at every update."""
-    options = StackOptions(output / "state", workers=workers, lease_seconds=1.0)
-    with local_stack(options) as stack, LedgerClient(stack.counter) as ledger:
-        ledger.create_run(wanted.run_id, wanted.spec, wanted.emissions)
-        run = ledger.get_run(wanted.run_id)
-        deadline = time.monotonic() + 120
-        while run.state == pb.RUN_STATE_ACTIVE:
-            assert time.monotonic() < deadline, run
-            disturb(stack, run.stages[0].done)
-            time.sleep(0.05)
-            with contextlib.suppress(UnavailableError):  # the counter may be among the victims
-                run = ledger.get_run(wanted.run_id)
-    assert run.state == pb.RUN_STATE_DONE, run.problems
-    return verify_dataset(run.emissions[0].plan.dataset_url)
-
-
-def undisturbed(stack: LocalStack, counted: int) -> None:
-    pass
+def wanted_of(inputs: Path, output: Path, task_rows: int = 100, order_seed: int = 0) -> Submission:
+    balanced = EmissionRequest("balanced", t=T, part_bytes=20_000)
+    return submission(inputs, output, balanced, task_rows=task_rows, order_seed=order_seed)
 
 
 @pytest.fixture(scope="module")
 def reference(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """What one worker makes of the pool when nothing happens."""
     output = tmp_path_factory.mktemp("reference")
-    return disturbed_run(output, submission(inputs, output), 1, undisturbed)
+    return disturbed_run(output, wanted_of(inputs, output), 1, undisturbed)
 
 
 def test_workers_tasks_and_order_change_no_byte(
     inputs: Path, reference: Manifest, tmp_path: Path
 ) -> None:
-    wanted = submission(inputs, tmp_path, task_rows=333, order_seed=5)
+    wanted = wanted_of(inputs, tmp_path, task_rows=333, order_seed=5)
     other = disturbed_run(tmp_path, wanted, 4, undisturbed)
     assert len(other.of_role("pairs")) > 2
     assert other.dataset_hash == reference.dataset_hash
@@ -226,14 +191,12 @@ def test_kill_9_changes_no_byte(
 ) -> None:
     killed: list[int] = []
 
-    def kill(stack: LocalStack, counted: int) -> None:
-        if counted >= 2 + 5 * len(killed) and len(killed) < 3:
-            child = next(c for c in stack.supervisor.children if c.name == victim)
-            if child.process is not None and child.alive:
-                child.process.send_signal(signal.SIGKILL)
-                killed.append(counted)
+    def kill(stack: LocalStack, run: pb.Run) -> None:
+        counted = run.stages[0].done
+        if counted >= 2 + 5 * len(killed) and len(killed) < 3 and kill_9(stack, victim):
+            killed.append(counted)
 
-    disturbed = disturbed_run(tmp_path, submission(inputs, tmp_path), 2, kill)
+    disturbed = disturbed_run(tmp_path, wanted_of(inputs, tmp_path), 2, kill)
     assert killed, "nothing was killed: the run was over too soon"
     assert disturbed.dataset_hash == reference.dataset_hash
 
@@ -243,11 +206,11 @@ def test_counts_that_redis_lost_are_rebuilt_from_the_indexes(
 ) -> None:
     lost: list[int] = []
 
-    def lose(stack: LocalStack, counted: int) -> None:
+    def lose(stack: LocalStack, run: pb.Run) -> None:
         children = {child.name: child for child in stack.supervisor.children}
         sampler = children["sampler"].process
         assert sampler is not None
-        if counted < 5:
+        if run.stages[0].done < 5:
             sampler.send_signal(signal.SIGSTOP)  # so that nothing is frozen before the loss
         elif not lost:
             url = children["counter"].environment["CLIPCURATE_COUNTER_REDIS_URL"]
@@ -255,7 +218,7 @@ def test_counts_that_redis_lost_are_rebuilt_from_the_indexes(
                 lost.append(client.delete(*client.scan_iter("*counts:all:*")))
             sampler.send_signal(signal.SIGCONT)
 
-    disturbed = disturbed_run(tmp_path, submission(inputs, tmp_path), 2, lose)
+    disturbed = disturbed_run(tmp_path, wanted_of(inputs, tmp_path), 2, lose)
     assert lost == [1]
     assert disturbed.provenance["recounted"]
     assert disturbed.dataset_hash == reference.dataset_hash
