@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from clipcurate.rpc.v1 import ledger_pb2 as pb
 from tests.conftest import CommandLine
 from tests.disturbed_runs import disturbed_run, kill_9, submission, undisturbed
 from tests.pools import ENTRIES, make_pool, matched_entries, write_metadata
+from tests.waiting import wait_until
 
 T = 40.0
 ROWS = 3000
@@ -230,11 +230,11 @@ def start(arguments_: list[object]) -> subprocess.Popen[str]:
 
 
 def wait_for_index(output: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
-    while not list(output.glob("runs/*/index/*.arrow")):
+    def indexed() -> bool:
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+        return any(output.glob("runs/*/index/*.arrow"))
+
+    wait_until(indexed, 300, "a task is matched")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
