@@ -13,6 +13,8 @@ from typing import Any
 
 COLOURS: tuple[str, ...] = ("#9aa5b1", "#4c78a8", "#e45756", "#f2a541")
 """Bar colours by position; they repeat if there are more trainings."""
+LEGEND_COLUMNS = 4
+"""More do not fit the figure's width."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def draw_figure1(figure: Figure1, *paths: Path) -> None:
     for position, training in enumerate(figure.trainings):
         _draw_training(axes, figure, position, training)
     _label_axes(axes, figure)
-    drawing.legend(loc="outside lower center", ncols=len(figure.trainings) + 1, fontsize=8)
+    columns = min(len(figure.trainings) + 1, LEGEND_COLUMNS)
+    drawing.legend(loc="outside lower center", ncols=columns, fontsize=8)
     with mpl.rc_context({"svg.hashsalt": "figure1", "svg.fonttype": "none"}):
         for path in paths:
             metadata = {"Date": None} if path.suffix == ".svg" else None
