@@ -1,17 +1,17 @@
-import io
-import tarfile
 import zipfile
+from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from clipcurate.errors import DatasetError, InvalidInputError
 from clipcurate.training import eval_sets, evaluate
+from clipcurate.training.compat import open_clip
 
-from .conftest import CLASSES, add, render
-from .test_evaluate import oracle
+from ..conftest import CLASSES, render
+from ..test_evaluate import oracle
 
 
 def write_folder(folder: Path, names: list[str] | None = None) -> Path:
@@ -67,53 +67,6 @@ def test_real_cifar_is_a_set(shared_data: Path) -> None:
     assert np.bincount([label for _, label in images]).tolist() == [500] * 10
 
 
-def test_files_that_torchvision_reads_are_a_set(tmp_path: Path) -> None:
-    data = tmp_path / "fgvc-aircraft-2013b" / "data"
-    (data / "images").mkdir(parents=True)
-    (data / "variants.txt").write_text("707-320\nA300B4\n")
-    (data / "images_variant_test.txt").write_text("0000001 A300B4\n0000002 707-320\n")
-    for number in (1, 2):
-        image = Image.open(io.BytesIO(render(CLASSES[number])))
-        image.save(data / "images" / f"000000{number}.jpg")
-    for url in (tmp_path, tmp_path / "fgvc-aircraft-2013b"):
-        found = eval_sets.open_set(str(url))
-        assert (found.classnames, found.metric) == (("707-320", "A300B4"), "macro")
-        assert [label for _, label in found.images()] == [1, 0]
-
-
-def test_files_of_another_set_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "cifar-10-batches-py").mkdir()
-    with pytest.raises(InvalidInputError, match="torchvision cannot read it"):
-        eval_sets.open_set(str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("name", "metric"),
-    [
-        ("fgvc-aircraft", "macro"),
-        ("vtab-caltech101", "macro"),
-        ("OxfordIIITPet", "macro"),
-        ("vtab-flowers", "macro"),
-        ("cifar10", "accuracy"),
-        ("imagenet1k", "accuracy"),
-    ],
-)
-def test_metrics_are_those_of_clips_paper(name: str, metric: str) -> None:
-    assert eval_sets.metric_of(name) == metric
-
-
-def test_templates_and_metric_can_be_named(tmp_path: Path) -> None:
-    url = str(write_folder(tmp_path / "pets", CLASSES))
-    assert eval_sets.open_set(url).metric == "macro"
-    data = eval_sets.open_set(url, templates="openai", metric="accuracy")
-    assert (len(data.templates), data.metric) == (80, "accuracy")
-    assert len(eval_sets.open_set(url, templates="simple").templates) == 7
-    with pytest.raises(InvalidInputError, match="choose one of openai"):
-        eval_sets.open_set(url, templates="best")
-    with pytest.raises(InvalidInputError, match="unknown metric"):
-        eval_sets.open_set(url, metric="f1")
-
-
 def test_what_is_no_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="nothing to evaluate on"):
         eval_sets.open_set(str(tmp_path))
@@ -126,19 +79,47 @@ def test_what_is_no_set_is_refused(tmp_path: Path) -> None:
         list(eval_sets.open_set(str(broken)).images())
 
 
-def test_retrieval_in_clip_benchmarks_layout(tmp_path: Path) -> None:
-    (tmp_path / "test").mkdir()
-    with tarfile.open(tmp_path / "test" / "0.tar", "w") as tar:
-        for number, name in enumerate(CLASSES):
-            add(tar, f"{number}.png", render(name))
-            add(tar, f"{number}.txt", f"a {name}\nthe {name}\n\n{name} alone".encode())
-    figures = evaluate.evaluate_on(oracle(), str(tmp_path))
-    assert (figures["task"], figures["images"], figures["texts"]) == ("retrieval", 8, 24)
-    assert figures["image_to_text"]["r@1"] == figures["text_to_image"]["r@1"] == 1
-    assert figures["image_to_text"]["chance@1"] == pytest.approx(3 / 24)
-    blind = evaluate.evaluate_on(oracle(wrong=frozenset(range(8))), str(tmp_path))
-    assert blind["image_to_text"]["r@1"] == pytest.approx(1 / 8)
-    with tarfile.open(tmp_path / "test" / "1.tar", "w") as tar:
-        add(tar, "9.png", render(CLASSES[0]))
-    with pytest.raises(DatasetError, match="'9' has no captions"):
-        evaluate.evaluate_on(oracle(), str(tmp_path))
+NAMES = {
+    "n01440764": "tench",
+    "n02012849": "crane bird",
+    "n02123045": "tabby cat",
+    "n03126707": "construction crane",
+    "n15075141": "toilet paper",
+}
+"""Of ILSVRC 2012, where two classes are called crane; in the order of their numbers."""
+
+
+def write_synsets(folder: Path, synsets: Iterable[str]) -> Path:
+    """A folder of images as ImageNet's validation set comes, sorted into synsets."""
+    for number, synset in enumerate(synsets):
+        (folder / synset).mkdir(parents=True)
+        image = folder / synset / f"ILSVRC2012_val_{number:08d}.JPEG"
+        image.write_bytes(render(CLASSES[number % len(CLASSES)]))
+    return folder
+
+
+def test_folders_of_synsets_have_imagenets_names(tmp_path: Path) -> None:
+    data = eval_sets.open_set(str(write_synsets(tmp_path / "val", NAMES)))
+    assert data.classnames == tuple(NAMES.values())
+    assert [label for _, label in data.images()] == list(range(len(NAMES)))
+    assert (len(data.templates), data.metric) == (80, "accuracy")
+    with zipfile.ZipFile(tmp_path / "val.zip", "w") as archive:
+        for file in (tmp_path / "val").rglob("*.JPEG"):
+            archive.write(file, f"val/{file.parent.name}/{file.name}")
+    assert eval_sets.open_set(str(tmp_path / "val.zip")).classnames == data.classnames
+
+
+def test_all_synsets_of_imagenet_have_its_names_in_their_order(tmp_path: Path) -> None:
+    lines = resources.files("timm.data._info").joinpath("imagenet_synsets.txt").read_text()
+    folder = write_synsets(tmp_path / "val", lines.split())
+    assert eval_sets.open_set(str(folder)).classnames == tuple(open_clip.IMAGENET_CLASSNAMES)
+
+
+def test_synsets_that_are_not_imagenets_need_names(tmp_path: Path) -> None:
+    folder = write_synsets(tmp_path / "val", [*NAMES, "n09999999"])
+    with pytest.raises(InvalidInputError, match=r"n09999999: 1 of 6 folders .* classnames\.txt"):
+        eval_sets.open_set(str(folder))
+    names = [*NAMES.values(), "something_else"]
+    ordered = [name for _, name in sorted(zip([*NAMES, "n09999999"], names, strict=True))]
+    (folder / "classnames.txt").write_text("\n".join(ordered))
+    assert eval_sets.open_set(str(folder)).classnames == tuple(ordered)
