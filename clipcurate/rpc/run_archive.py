@@ -7,7 +7,6 @@ task of every open stage.
 import gzip
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,28 +55,16 @@ def _value(message: Message) -> dict[str, Any]:
 
 
 def load_run(ref: pb.ObjectRef) -> pb.Run:
-    """Return an archived run as it was. Raises as `load_tasks`."""
-    with _open(ref) as file:
+    """Return an archived run as it was.
+
+    Raises:
+        NotFoundError: there is no such object.
+        StorageError: its bytes are not what was written, or of another version.
+    """
+    with gzip.GzipFile(fileobj=io.BytesIO(read(ref))) as file:
         header = json.loads(file.readline())
     if header["format"] != FORMAT:
         raise StorageError(
             f"{ref.url}: format {header['format']} is not {FORMAT}; use the version that wrote it"
         )
     return json_format.ParseDict(header["run"], pb.Run())
-
-
-def load_tasks(ref: pb.ObjectRef) -> Iterator[pb.TaskRecord]:
-    """Yield an archived run's tasks, by stage and number.
-
-    Raises:
-        NotFoundError: there is no such object.
-        StorageError: its bytes are not what was written, or of another version.
-    """
-    with _open(ref) as file:
-        next(file)
-        for line in file:
-            yield json_format.Parse(line, pb.TaskRecord())
-
-
-def _open(ref: pb.ObjectRef) -> gzip.GzipFile:
-    return gzip.GzipFile(fileobj=io.BytesIO(read(ref)))
