@@ -208,7 +208,7 @@ class Jobs:
         asked = False
         while not running.wait(LOOK_SECONDS):
             job.look(running)
-            if self._closing.is_set() and self._launcher.outlives:
+            if self._closing.is_set() and running.leave():
                 job.left = True
                 return
             if not asked and (job.stopping.is_set() or self._closing.is_set()):

@@ -4,6 +4,7 @@ Real HTTP, the real client, a stateful server that checks objects by the publish
 test plays the nodes.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -62,7 +63,17 @@ def start(cluster: Cluster) -> Iterator[Start]:
 
     yield start
     for training in followed:
-        training.leave()
+        assert training.leave()
+    left()
+
+
+def left() -> None:
+    """Wait until no training is followed."""
+    wait_until(
+        lambda: all(thread.name != NAME for thread in threading.enumerate()),
+        PATIENCE,
+        "the watches end",
+    )
 
 
 def pod(api: KubernetesApi, index: int) -> Object:
@@ -253,6 +264,7 @@ def test_versions_that_the_server_forgot(api: KubernetesApi, start: Start) -> No
 
 def test_a_watch_from_too_old_a_version_is_begun_anew(api: KubernetesApi, cluster: Cluster) -> None:
     KubernetesLauncher(cluster, PODS).start(JOB).leave()
+    left()
     old = api.state.get("jobs", NAME)["metadata"]["resourceVersion"]
     run_all(api)
     api.state.forget()

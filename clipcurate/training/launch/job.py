@@ -58,6 +58,9 @@ class Running(Protocol):
     def stop(self) -> None:
         """Ask it to save a checkpoint and end; `wait` says when it has."""
 
+    def leave(self) -> bool:
+        """Follow it no more, if it goes on without this process; say whether it does."""
+
 
 class Launcher(Protocol):
     """Starts trainings somewhere."""

@@ -148,8 +148,7 @@ class ClusterTraining:
         self._stopping = False
         self._ended = threading.Event()
         self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._follow, name=self._name, daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._follow, name=self._name, daemon=True).start()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until the Job has ended or gone; say whether it has.
@@ -171,10 +170,10 @@ class ClusterTraining:
         except UnavailableError as error:
             self.note = str(error)  # the thread deletes it when the API server is back
 
-    def leave(self) -> None:
-        """Follow it no more."""
+    def leave(self) -> bool:
+        """Follow it no more; the Job goes on. The thread ends with the watch that it is in."""
         self._ended.set()
-        self._thread.join()
+        return True
 
     def _follow(self) -> None:
         pause = PAUSES[0]

@@ -77,6 +77,10 @@ class LocalTraining:
             )
         return True
 
+    def leave(self) -> bool:
+        """Return False: the processes end with this one."""
+        return False
+
     def stop(self) -> None:
         """Ask the processes to save a checkpoint and end."""
         self._stopping = True
