@@ -7,24 +7,29 @@ Every rung trains the same model on the same pairs, already decoded: random pixe
 the lengths of real ones (13.5 tokens on average, some of 77). open_clip's rungs are its own
 `train_one_epoch` with the normalised float images that its loader gives; ours take uint8. Executed
 FLOPs are those of the products and attentions that a rung really computes, by torch's counter.
+
+All rungs stay ready side by side, and each round gives every rung its turn, so that a machine that
+is slower for a while is so for all; medians over the rounds count. On a CPU the rungs that differ
+by torch.compile alone are equal: how far their figures lie apart is the noise.
 """
 
 import argparse
 import gc
-import json
 import logging
 import math
+import statistics
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from harness import report
+from harness import interleaved, median_ratio, report
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -44,11 +49,12 @@ LENGTH_MU, LENGTH_SIGMA = 2.48, 0.5  # log-normal with mean 13.5: e^(μ + σ²/2
 
 @dataclass(frozen=True)
 class Setting:
-    """What all rungs share: model, device, pairs per step, and how long each is measured."""
+    """What all rungs share: model, device, pairs per step, how long and how often each runs."""
 
     config: TrainConfig
     device: torch.device
     seconds: float
+    rounds: int
 
     @property
     def pairs(self) -> int:
@@ -89,12 +95,18 @@ def waited(device: torch.device) -> float:
     return time.perf_counter()
 
 
+def loaded(batch: Batch, setting: Setting) -> tuple[Tensor, Tensor]:
+    """Return what open_clip's data loader hands over: normalised floats, page-locked."""
+    pair = normalise(batch.images), batch.tokens
+    return (pair[0].pin_memory(), pair[1].pin_memory()) if setting.device.type == "cuda" else pair
+
+
 class OpenClip:
     """open_clip's training loop, as its main program sets it up for one device."""
 
-    def __init__(self, setting: Setting, batches: list[Batch], compiled: bool) -> None:
+    def __init__(self, setting: Setting, pool: list[tuple[Tensor, Tensor]], compiled: bool) -> None:
         on_gpu = setting.device.type == "cuda"
-        self._pool = [self._loaded(batch, on_gpu) for batch in batches]
+        self._pool = pool
         self._device = setting.device
         model = create_model(setting.config.model, 0, str(setting.device))
         model.output_dict = True
@@ -109,12 +121,6 @@ class OpenClip:
             world_size=1, batch_size=setting.pairs, log_every_n_steps=100, wandb=False,
             local_rank=0, log_local=False,
         )  # fmt: skip
-
-    @staticmethod
-    def _loaded(batch: Batch, on_gpu: bool) -> tuple[Tensor, Tensor]:
-        """Return what open_clip's data loader hands over: normalised floats, page-locked."""
-        pair = normalise(batch.images), batch.tokens
-        return (pair[0].pin_memory(), pair[1].pin_memory()) if on_gpu else pair
 
     def __call__(self, steps: int) -> None:
         """Take steps and wait for them."""
@@ -178,33 +184,66 @@ def rungs(setting: Setting, batches: list[Batch]) -> dict[str, Callable[[bool], 
     def ours(way: ComputeConfig) -> Callable[[bool], Runner]:
         return lambda may: Ours(setting, batches, way if may else replace(way, compile="off"))
 
+    pool = [loaded(batch, setting) for batch in batches]
     return {
-        "open_clip": lambda _: OpenClip(setting, batches, compiled=False),
-        "open_clip, compiled": lambda may: OpenClip(setting, batches, compiled=may),
+        "open_clip": lambda _: OpenClip(setting, pool, compiled=False),
+        "open_clip, compiled": lambda may: OpenClip(setting, pool, compiled=may),
         **{name: ours(way) for name, way in ways.items()},
     }
 
 
-def measure(make: Callable[[bool], Runner], setting: Setting, compiles: bool) -> dict[str, Any]:
-    """Return pairs per second, peak memory and executed FLOPs per pair of one rung."""
+@dataclass(frozen=True)
+class Rung:
+    """A loop that is warm: steps that it takes per round, FLOPs per pair, its own peak memory."""
+
+    run: Runner
+    steps: int
+    flops: float
+    peak_gib: float | None
+
+
+@contextmanager
+def ready(make: Callable[[bool], Runner], setting: Setting, compiles: bool) -> Iterator[Rung]:
+    """Yield a rung that has taken its first steps."""
     gc.collect()
     on_gpu = setting.device.type == "cuda"
     flops = counted(make, setting)
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(setting.device)
+    others = torch.cuda.memory_allocated(setting.device) if on_gpu else 0
     with closed(make(compiles)) as run:
         run(WARM_UP)
-        once = timed(run, 2) / 2
-        steps = max(3, math.ceil(setting.seconds / once))
-        seconds = timed(run, steps)
-    rate = steps * setting.pairs / seconds
-    peak = torch.cuda.max_memory_allocated(setting.device) / 2**30 if on_gpu else None
+        start = time.perf_counter()
+        run(2)
+        once = (time.perf_counter() - start) / 2
+        most = torch.cuda.max_memory_allocated(setting.device) if on_gpu else 0
+        steps = max(1, math.ceil(setting.seconds / setting.rounds / once))
+        yield Rung(run, steps, flops, (most - others) / 2**30 if on_gpu else None)
+
+
+def measured(setting: Setting, made: dict[str, Rung]) -> dict[str, dict[str, Any]]:
+    """Return the figures of each rung; its rate is the median over rounds."""
+    work = {name: partial(rung.run, rung.steps) for name, rung in made.items()}
+    taken = interleaved(work, setting.rounds, time.perf_counter)
+    per_pair = {
+        name: [seconds / (made[name].steps * setting.pairs) for seconds in rounds]
+        for name, rounds in taken.items()
+    }
+    theirs = min(
+        (times for name, times in per_pair.items() if name.startswith("open_clip")),
+        key=statistics.median,
+    )
     return {
-        "pairs_per_second": rate,
-        "gflop_per_pair": flops / 1e9,
-        "tflop_per_second": rate * flops / 1e12,
-        "peak_gib": peak,
+        name: {
+            "pairs_per_second": 1 / statistics.median(times),
+            "rounds": [1 / time for time in times],
+            "times_open_clip": median_ratio(theirs, times),
+            "gflop_per_pair": made[name].flops / 1e9,
+            "tflop_per_second": made[name].flops / 1e12 / statistics.median(times),
+            "peak_gib": made[name].peak_gib,
+        }
+        for name, times in per_pair.items()
     }
 
 
@@ -225,19 +264,19 @@ def closed(run: Runner) -> Iterator[Runner]:
             run.close()
 
 
-def timed(run: Runner, steps: int) -> float:
-    start = time.perf_counter()
-    run(steps)
-    return time.perf_counter() - start
-
-
 def setting_of(args: argparse.Namespace) -> Setting:
     on_gpu = args.device.startswith("cuda")
-    pairs = args.batch or (4096 if on_gpu else 64)
     if on_gpu:
         torch.cuda.set_device(args.device)
+    pairs = args.batch or (pairs_for(args.device) if on_gpu else 64)
     overrides = {"batch_size": str(pairs), "seen_pairs": str(pairs * 10**6), "lr": "1e-5"}
-    return Setting(config_for(args.preset, overrides), torch.device(args.device), args.seconds)
+    config = config_for(args.preset, overrides)
+    return Setting(config, torch.device(args.device), args.seconds, args.rounds)
+
+
+def pairs_for(device: str) -> int:
+    """Return pairs that leave room for the rungs beside: of a ViT-B/32, some 3 GB each."""
+    return 2048 if torch.cuda.get_device_properties(device).total_memory > 100 * 2**30 else 1024
 
 
 def main() -> None:
@@ -247,7 +286,8 @@ def main() -> None:
     parser.add_argument("--preset", default="b32_400m")
     parser.add_argument("--device", default=pick_device())
     parser.add_argument("--batch", type=int, default=0, help="pairs per step")
-    parser.add_argument("--seconds", type=float, default=15.0, help="measured per rung")
+    parser.add_argument("--seconds", type=float, default=15.0, help="measured per rung, in all")
+    parser.add_argument("--rounds", type=int, default=5, help="in which every rung has a turn")
     parser.add_argument("--threads", type=int, default=1, help="of a CPU")
     parser.add_argument("--output", type=Path, help="write the results here too, as JSON")
     args = parser.parse_args()
@@ -256,17 +296,16 @@ def main() -> None:
     on_gpu = setting.device.type == "cuda"
     if not on_gpu:
         torch.set_num_threads(args.threads)
-    rate, batches = product_rate(args.device) / 1e12, made_up(setting)
-    results: dict[str, dict[str, Any]] = {}
-    for name, make in rungs(setting, batches).items():
-        found = measure(make, setting, compiles=on_gpu)
+    rate = product_rate(args.device) / 1e12
+    with ExitStack() as stack:
+        made = {
+            name: stack.enter_context(ready(make, setting, compiles=on_gpu))
+            for name, make in rungs(setting, made_up(setting)).items()
+        }
+        results = measured(setting, made)
+    for found in results.values():
         found["of_product_rate"] = found["tflop_per_second"] / rate
         found["of_paper"] = found["tflop_per_second"] / PAPER_TFLOPS if on_gpu else None
-        results[name] = found
-        print(json.dumps({name: found}), flush=True)
-    theirs = max(v["pairs_per_second"] for k, v in results.items() if k.startswith("open_clip"))
-    for found in results.values():
-        found["times_open_clip"] = found["pairs_per_second"] / theirs
     about = {"preset": args.preset, "pairs_per_step": setting.pairs, "device": str(setting.device)}
     about["compiled"] = on_gpu  # on a CPU the rungs of torch.compile run eagerly
     gpu = torch.cuda.get_device_name(setting.device) if on_gpu else None
