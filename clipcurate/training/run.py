@@ -22,7 +22,7 @@ from clipcurate.hashing import canonical_json
 from clipcurate.training import checkpoint, evaluate, loop
 from clipcurate.training.config import TrainConfig
 from clipcurate.training.data import TrainingData
-from clipcurate.training.evaluating import Evaluations, Figures, OnEvaluation
+from clipcurate.training.evaluating import Evaluations, OnEvaluation
 from clipcurate.training.export import export
 from clipcurate.training.flops import peak_of
 from clipcurate.training.identity import settings_of, training_id
@@ -63,12 +63,8 @@ def _line_of(progress: Progress) -> dict[str, Any]:
     return line
 
 
-def _ignore(_: Progress) -> None:
-    return
-
-
-def _ignore_evaluation(_step: int, _figures: Figures) -> None:
-    return
+def ignore(*_: object) -> None:
+    """Hear of progress or of an evaluation, and do nothing."""
 
 
 def _never() -> bool:
@@ -81,8 +77,8 @@ def train(
     output_url: str,
     eval_url: str = "",
     *,
-    on_progress: Callable[[Progress], None] = _ignore,
-    on_evaluation: OnEvaluation = _ignore_evaluation,
+    on_progress: Callable[[Progress], None] = ignore,
+    on_evaluation: OnEvaluation = ignore,
     should_stop: Callable[[], bool] = _never,
     world: World | None = None,
 ) -> dict[str, Any]:

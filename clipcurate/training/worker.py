@@ -21,7 +21,7 @@ from clipcurate.training import progress as told
 from clipcurate.training.events import Events
 from clipcurate.training.launch import TrainJob
 from clipcurate.training.launch.contract import HOPELESS, UNFINISHED
-from clipcurate.training.run import Progress, train
+from clipcurate.training.run import Progress, ignore, train
 from clipcurate.training.world import World, joined
 
 
@@ -63,8 +63,8 @@ def main(text: str) -> int:
             job.config,
             job.output_url,
             job.eval_url,
-            on_progress=reporter.tell if reporter else _keep_quiet,
-            on_evaluation=reporter.tell_evaluation if reporter else _keep_quiet,
+            on_progress=reporter.tell if reporter else ignore,
+            on_evaluation=reporter.tell_evaluation if reporter else ignore,
             should_stop=lambda: stopping.is_set() or os.getppid() != parent,
             world=world,
         )
@@ -92,10 +92,6 @@ def _in_words(progress: Progress) -> str:
         f"lr {progress.lr:.3g}  scale {progress.logit_scale:.2f}  "
         f"gradient {progress.grad_norm:.3g}  {progress.pairs_per_second:,.0f} pairs/s"
     )
-
-
-def _keep_quiet(*_: object) -> None:
-    return
 
 
 def _status_of(error: ClipcurateError) -> int:
