@@ -93,9 +93,19 @@ COPY services services
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/clipcurate/bin/python install -q --no-deps .
 
+# A training's kernels, beside those of the others.
+FROM trainer-program AS trainer-kernels
+ARG KERNELS_CPU=x86-64-v3
+ENV NUMBA_CPU_NAME=${KERNELS_CPU} NUMBA_CPU_FEATURES="" NUMBA_CACHE_DIR=/opt/kernels
+ENV PATH=/opt/clipcurate/bin:$PATH PYTHONPATH=/opt/redis
+COPY --from=kernels /opt/redis /opt/redis
+COPY --from=kernels /opt/kernels /opt/kernels
+COPY scripts/image-training-kernels scripts/
+RUN scripts/image-training-kernels
+
 FROM runtime AS trainer
 COPY --from=trainer-program /opt/clipcurate /opt/clipcurate
-COPY --from=kernels /opt/kernels /opt/kernels
+COPY --from=trainer-kernels /opt/kernels /opt/kernels
 LABEL org.opencontainers.image.title="clipcurate trainer"
 EXPOSE 50054 9090
 CMD ["python", "-m", "services.trainer"]

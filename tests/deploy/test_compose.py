@@ -134,15 +134,30 @@ def test_only_the_counter_reaches_redis(compose: Compose) -> None:
     assert "NOAUTH" in unknown.stdout + unknown.stderr
 
 
+CROP = """
+import io, numpy, PIL.Image
+from clipcurate.training.config import DataConfig
+from clipcurate.training.crops import cropped
+for kind in ("JPEG", "PNG"):
+    image, out = io.BytesIO(), numpy.empty((32, 32, 3), numpy.uint8)
+    PIL.Image.new("RGB", (300, 200)).save(image, kind)
+    assert cropped(image.getvalue(), DataConfig(), numpy.zeros((10, 4)), out)
+"""
+
+
 def test_nothing_was_compiled_that_the_image_does_not_ship(compose: Compose) -> None:
+    """Pools have gone through matcher and sampler; nothing was trained, so an image is cropped."""
+    cropping = compose.inside("trainer", "python", "-c", CROP)
+    assert cropping.returncode == 0, cropping.stderr
     listing = "find {} -name '*.nbc' -printf '%P\\n' | sort"
-    for service in ("matcher", "sampler"):
+    for service in ("matcher", "sampler", "trainer"):
         shipped, used = (
             compose.inside(service, "sh", "-c", listing.format(folder)).stdout.split()
             for folder in ("/opt/kernels", "/tmp/kernels")
         )
         assert shipped
         assert used == shipped
+    assert any("resampling" in name for name in shipped)
 
 
 def test_images_are_small_and_say_what_they_are(compose: Compose) -> None:
