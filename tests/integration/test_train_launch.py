@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,33 @@ from clipcurate.training import checkpoint, progress
 from clipcurate.training.launch import LocalLauncher, LocalTraining, TrainJob, contract
 from tests.integration.test_trainer_service import write_dataset
 from tests.ports import free_port
+from tests.unit.training.conftest import write_evaluation
+from tests.unit.training.thinned import MATCHED, T, curate
 from tests.waiting import wait_until
 
 PATIENCE = 120.0
 STEPS = 60
+BATCH = 8
+IMAGES = 37
+"""Prime to the batch: no checkpoint before step 37 lies between two epochs."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """For every process of this module: another number of threads adds floats in another order."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_dataset(tmp_path_factory.mktemp("launch") / "dataset", 32)
+    return write_dataset(tmp_path_factory.mktemp("launch") / "dataset", IMAGES)
+
+
+@pytest.fixture(scope="module")
+def matched(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return curate(tmp_path_factory.mktemp("matched")).emit(MATCHED)
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +57,10 @@ def undisturbed(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 def job(dataset: str, output: Path, **overrides: object) -> TrainJob:
-    small = {"batch_size": 8, "seen_pairs": 8 * STEPS, "checkpoint_every": 2, "log_every": 1}
+    small = {
+        "batch_size": BATCH, "seen_pairs": BATCH * STEPS, "checkpoint_every": 2, "log_every": 1
+    }  # fmt: skip
     texts = {name: str(value) for name, value in (small | overrides).items()}
     return TrainJob(dataset, "tiny", str(output), texts)
 
@@ -86,6 +103,11 @@ def logged(output: Path, name: str) -> dict[int, Any]:
     return {record["step"]: record[name] for record in map(json.loads, lines)}
 
 
+def exported(output: Path) -> bytes:
+    """Return the weights that a training ended with."""
+    return (output / "export" / "open_clip_model.safetensors").read_bytes()
+
+
 def assert_undisturbed(output: Path, undisturbed: Path) -> None:
     digests, losses = logged(output, "digest"), logged(output, "loss")
     assert digests == logged(undisturbed, "digest")
@@ -104,9 +126,61 @@ def test_killed_and_gone_on_with_by_one_two_and_one_ranks(
         training = LocalLauncher(ranks).start(job(dataset, tmp_path, **workers))
         wait_for_step(tmp_path, step)
         kill_all(training)
-    assert 24 <= reached(tmp_path) < STEPS
+        assert reached(tmp_path) < STEPS
+        assert reached(tmp_path) * BATCH % IMAGES, "killed between two epochs"
     LocalLauncher().start(job(dataset, tmp_path, decode_threads=2, prefetch_batches=1)).wait()
     assert_undisturbed(tmp_path, undisturbed)
+
+
+def test_one_rank_that_is_killed_and_gone_on_with_has_the_same_bits(
+    dataset: str, tmp_path: Path, undisturbed: Path
+) -> None:
+    for step, threads in ((7, 1), (21, 3)):
+        training = LocalLauncher().start(job(dataset, tmp_path, decode_threads=threads))
+        wait_for_step(tmp_path, step)
+        kill_all(training)
+        assert reached(tmp_path) * BATCH % IMAGES, "killed between two epochs"
+    assert reached(tmp_path) < STEPS
+    LocalLauncher().start(job(dataset, tmp_path, decode_threads=2, fetch_threads=1)).wait()
+    for name in ("digest", "loss", "grad_norm"):
+        assert logged(tmp_path, name) == logged(undisturbed, name)
+    assert exported(tmp_path) == exported(undisturbed)
+
+
+def test_online_balancing_that_is_killed_shows_each_epochs_own_pairs_again(
+    matched: str, tmp_path: Path
+) -> None:
+    online = {"online": True, "t_schedule": T, "lanes": 4, "window_blocks": 2}
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    LocalLauncher().start(job(matched, whole, **online)).wait()
+    for ranks, step in ((1, 10), (2, 24)):
+        training = LocalLauncher(ranks).start(job(matched, parts, **online))
+        wait_for_step(parts, step)
+        kill_all(training)
+        assert reached(parts) < STEPS
+    LocalLauncher().start(job(matched, parts, decode_threads=3, **online)).wait()
+    assert_undisturbed(parts, whole)
+    assert json.loads((parts / "config.json").read_text())["data"]["online"]
+
+
+def test_two_ranks_evaluate_between_steps_and_go_on_as_if_they_had_not(
+    dataset: str, tmp_path: Path
+) -> None:
+    without, often = tmp_path / "without", tmp_path / "often"
+    short = job(dataset, without, seen_pairs=12 * BATCH)
+    LocalLauncher(2).start(short).wait()
+    settings = short.overrides | {"eval_every": "4"}
+    evaluation = write_evaluation(tmp_path / "set")
+    what = replace(short, output_url=str(often), overrides=settings, eval_url=evaluation)
+    LocalLauncher(2).start(what).wait()
+    assert list(logged(often, "digest")) == list(range(1, 13))
+    for name in ("digest", "loss", "grad_norm"):
+        assert logged(often, name) == logged(without, name)
+    assert exported(often) == exported(without)
+    history = [json.loads(one) for one in (often / "evaluations.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in history] == [4, 8, 12]
+    for line in history:
+        assert (line["zero_shot"]["images"], line["retrieval"]["images"]) == (16, IMAGES)
 
 
 def test_a_rank_that_dies_starts_again_with_the_others(
