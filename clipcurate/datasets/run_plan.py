@@ -82,6 +82,10 @@ class RunPlan:
         """Whether the rows of any shard are not known before it is read."""
         return any(shard.known_rows() is None for shard in self.shards)
 
+    def first_shard(self, index: int) -> str:
+        """Name the shard that a task reads, of several the first."""
+        return self.shards[self.tasks[index].slices[0].shard].name
+
     def describe_task(self, index: int) -> list[dict[str, Any]]:
         """Name a task's inputs for people and for identities."""
         return [

@@ -1,20 +1,19 @@
-"""What happens around every call: errors become one gRPC status, and calls are measured."""
+"""What happens around every call: errors become one gRPC status; it is measured and traced."""
 
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import grpc
-from prometheus_client import Counter, Histogram
 
 from clipcurate.errors import ClipcurateError
+from clipcurate.rpc import logs, tracing
+from clipcurate.rpc.metrics import CALL_SECONDS, CALLS, CALLS_IN_FLIGHT
 from clipcurate.rpc.status import ERROR_KEY, code_of
 
 log = logging.getLogger(__name__)
-
-CALLS = Counter("clipcurate_grpc_calls_total", "Finished gRPC calls", ["method", "code"])
-SECONDS = Histogram("clipcurate_grpc_call_seconds", "Duration of gRPC calls", ["method"])
 
 Translate = Callable[[Exception], ClipcurateError | None]
 
@@ -50,7 +49,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
 
     def _unary(self, behaviour: Any, method: str) -> Any:
         def call(request: Any, context: Any) -> Any:
-            with _measured(method, context):
+            with _surrounded(method, context):
                 try:
                     return behaviour(request, context)
                 except Exception as error:  # noqa: BLE001 - the outermost frame of a call
@@ -60,7 +59,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
 
     def _stream(self, behaviour: Any, method: str) -> Any:
         def call(request: Any, context: Any) -> Iterator[Any]:
-            with _measured(method, context):
+            with _surrounded(method, context):
                 try:
                     yield from behaviour(request, context)
                 except Exception as error:  # noqa: BLE001 - the outermost frame of a call
@@ -80,19 +79,19 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
             context.abort(code_of(ours), str(ours))
 
 
-class _measured:  # noqa: N801 - reads as a statement
-    """Context manager that records one call."""
-
-    def __init__(self, method: str, context: Any) -> None:
-        self._method, self._context = method, context
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        code = cast("grpc.StatusCode | None", self._context.code()) or grpc.StatusCode.OK
-        CALLS.labels(self._method, code.name).inc()
-        SECONDS.labels(self._method).observe(time.perf_counter() - self._start)
+@contextmanager
+def _surrounded(method: str, context: Any) -> Iterator[None]:
+    """Trace and measure one call, and have its method in its logs."""
+    with tracing.served(method, context), logs.about(method=method):
+        CALLS_IN_FLIGHT.labels(method).inc()
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            code = cast("grpc.StatusCode | None", context.code()) or grpc.StatusCode.OK
+            CALLS_IN_FLIGHT.labels(method).dec()
+            CALLS.labels(method, code.name).inc()
+            CALL_SECONDS.labels(method).observe(time.perf_counter() - start)
 
 
 def _behaviour(handler: Any) -> Any:

@@ -2,15 +2,45 @@
 
 import json
 import logging
+import os
 import sys
+import threading
 import time
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType, TracebackType
 
+from clipcurate.errors import ClipcurateError
+from clipcurate.rpc import tracing
+from clipcurate.rpc.log_line import FIELDS
+
+log = logging.getLogger(__name__)
+
+_OURS = ("clipcurate", "services")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_NOTHING: Mapping[str, object] = MappingProxyType({})
+_ABOUT: ContextVar[Mapping[str, object]] = ContextVar("about", default=_NOTHING)
+
+
+@contextmanager
+def about(**fields: object) -> Iterator[None]:
+    """Have each line that this thread writes in the block carry these fields of `LogLine`."""
+    before = _ABOUT.get()
+    note(**fields)
+    try:
+        yield
+    finally:
+        _ABOUT.set(before)
+
+
+def note(**fields: object) -> None:
+    """Add fields to those of the block that this thread is in."""
+    _ABOUT.set({**_ABOUT.get(), **fields})
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes time (UTC), level, service, logger, message, and whatever `extra` carries."""
+    """Writes each record as a `LogLine`."""
 
     converter = staticmethod(time.gmtime)
 
@@ -20,17 +50,27 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line of JSON."""
-        fields: dict[str, Any] = {
+        line: dict[str, object] = {
             "time": f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "service": self._service,
             "logger": record.name,
             "message": record.getMessage(),
+            **_ABOUT.get(),
+            **tracing.ids(),
+            **_extra(record),
         }
-        fields |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
-        return json.dumps(fields, default=str)
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def _extra(record: logging.LogRecord) -> dict[str, object]:
+    """Return what a record carries beside its message: our fields, and `other` of libraries."""
+    extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    ours = FIELDS if record.name.partition(".")[0] in _OURS else frozenset()
+    other = {key: str(extra.pop(key)) for key in extra.keys() - ours}
+    return extra | ({"other": other} if other else {})
 
 
 def configure(service: str, level: str, style: str) -> None:
@@ -39,3 +79,29 @@ def configure(service: str, level: str, style: str) -> None:
     text = logging.Formatter(f"%(asctime)s %(levelname)s {service} %(message)s")
     handler.setFormatter(JsonFormatter(service) if style == "json" else text)
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def begin(service: str) -> None:
+    """Make logs of all that this process says from now on: also warnings and uncaught errors.
+
+    Until its settings are read, its logs have the style of the environment.
+    """
+    configure(service, "INFO", os.environ.get(f"CLIPCURATE_{service.upper()}_LOG_FORMAT", "json"))
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+    # gRPC's core writes lines of its own kind; what it has to say comes with failed calls, too.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log what ends the process; our own errors say all in their message."""
+    if isinstance(error, ClipcurateError):
+        log.critical("%s", error)
+    else:
+        log.critical("%s: %s", kind.__name__, error, exc_info=(kind, error, trace))
+
+
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is not SystemExit and args.exc_value is not None:
+        _uncaught(args.exc_type, args.exc_value, args.exc_traceback)

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from clipcurate.errors import ClipcurateError, ConflictError, InvalidInputError
-from clipcurate.rpc import logs
+from clipcurate.rpc import logs, metrics
 from clipcurate.rpc.interceptors import CallInterceptor, Translate
 from clipcurate.rpc.security import server_credentials
 from clipcurate.rpc.settings import KEEPALIVE_SECONDS, MAX_MESSAGE_BYTES, ServiceSettings
@@ -151,6 +151,7 @@ class Server:
         host, _, port = listen.rpartition(":")
         if not port.isdigit():
             raise InvalidInputError(f"metrics_listen {listen!r} is not an address and a port")
+        metrics.introduce(self._name)
         try:
             self._metrics, _ = start_http_server(int(port), host or "127.0.0.1")
         except OSError as error:

@@ -1,5 +1,7 @@
 """The loop that every worker runs: claim a task, renew its lease, do it, report.
 
+Each attempt is counted, is a trace of its own, and has its task in every line of its logs.
+
 A worker holds nothing that matters: it may be killed at any moment, and another one takes over when
 its lease expires.
 """
@@ -9,8 +11,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from typing import Literal
+
+from prometheus_client import Counter, Gauge, Histogram
 
 from clipcurate.errors import (
     ClipcurateError,
@@ -22,13 +29,31 @@ from clipcurate.errors import (
     UnavailableError,
     UnreadableInputError,
 )
+from clipcurate.rpc import logs, tracing
 from clipcurate.rpc.clients import LedgerClient
+from clipcurate.rpc.tasks import describe, fields_of, stage_name
 from clipcurate.rpc.v1 import ledger_pb2
 
 log = logging.getLogger(__name__)
 
+TASKS = Counter(
+    "clipcurate_worker_tasks_total", "Attempts at tasks that have ended", ["stage", "outcome"]
+)
+TASK_SECONDS = Histogram(
+    "clipcurate_worker_task_seconds",
+    "Duration of attempts at tasks, however they ended",
+    ["stage"],
+    buckets=(0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600),
+)
+BUSY = Gauge("clipcurate_worker_busy", "1 while a task is in hand")
+
+Outcome = Literal["done", "failed", "released", "lease_lost"]
+"""How an attempt ended, as this worker knows it."""
+
 IDLE_SECONDS = (0.05, 1.0)
 """First and longest pause between claims while there is nothing to do."""
+LEASE_DIGITS = 8
+"""Of a fencing token, as logs and traces show it: not enough to use it."""
 _PERMANENT = (PoolError, InputChangedError, InvalidInputError)
 
 
@@ -75,12 +100,6 @@ Handler = Callable[[Assignment], ledger_pb2.TaskResult | None]
 """Does a task and returns its result; None if it has completed the task itself."""
 
 
-def describe(task: ledger_pb2.Task) -> str:
-    """Name a task for people."""
-    stage = ledger_pb2.Stage.Name(task.stage).removeprefix("STAGE_").lower()
-    return f"{stage} task {task.index} of run {task.run_id[:8]}"
-
-
 def worker_name() -> str:
     """Name this process for operators."""
     return f"{socket.gethostname()}:{os.getpid()}"
@@ -118,43 +137,78 @@ class Worker:
         return claimed and Assignment(claimed.lease, claimed.run, stopping)
 
     def _work(self, assignment: Assignment) -> None:
-        log.info("claimed", extra=_fields(assignment))
-        finished = threading.Event()
-        renewing = threading.Thread(target=self._renew, args=(assignment, finished), daemon=True)
+        with self._in_hand(assignment):
+            log.info("claimed")
+            start = time.perf_counter(), time.process_time()
+            outcome = self._renewed(assignment)
+            seconds, cpu_seconds = time.perf_counter() - start[0], time.process_time() - start[1]
+            stage = stage_name(assignment.task.stage)
+            TASKS.labels(stage, outcome).inc()
+            TASK_SECONDS.labels(stage).observe(seconds)
+            spent = {"units": assignment.units_done, "seconds": seconds, "cpu_seconds": cpu_seconds}
+            log.info(outcome, extra={"outcome": outcome, **spent})
+
+    @contextmanager
+    def _in_hand(self, assignment: Assignment) -> Iterator[None]:
+        """Let others know, in the block, what this worker is at."""
+        task = fields_of(assignment.task)
+        who = {"worker": self._name, "lease": assignment.lease.token[:LEASE_DIGITS]}
+        attributes = {f"clipcurate.{name}": value for name, value in {**task, **who}.items()}
+        name, cause = f"task {task['stage']}", assignment.lease.trace_parent
+        with tracing.task(name, attributes, cause), logs.about(**task, **who):
+            BUSY.set(1)
+            try:
+                yield
+            finally:
+                BUSY.set(0)
+
+    def _renewed(self, assignment: Assignment) -> Outcome:
+        """Do the task while its lease is renewed; say how that ended."""
+        finished, context = threading.Event(), copy_context()
+        renewing = threading.Thread(
+            target=context.run, args=(self._renew, assignment, finished), daemon=True
+        )
         renewing.start()
         try:
-            self._attempt(assignment)
+            return self._attempt(assignment)
         except ClipcurateError as error:
-            log.warning("report refused: %s", error, extra=_fields(assignment))
+            log.warning("report refused: %s", error)
+            tracing.fail(str(error))
+            return "lease_lost"
         finally:
             finished.set()
             renewing.join()
 
-    def _attempt(self, assignment: Assignment) -> None:
-        """Do the task and report how it ended, whatever happens inside."""
-        start = time.process_time()
+    def _attempt(self, assignment: Assignment) -> Outcome:
+        """Do the task and report how it ended, whatever happens inside.
+
+        Raises:
+            ClipcurateError: the report was not taken, so the lease has run out, or will.
+        """
         try:
             result = self._handler(assignment)
         except Draining:
-            log.info("released", extra=_fields(assignment))
             self._ledger.release(assignment.lease)
+            return "released"
         except LeaseLostError as error:
-            log.warning("%s", error, extra=_fields(assignment))
+            log.warning("%s", error)
+            tracing.fail(str(error))
+            return "lease_lost"
         except Exception as error:  # noqa: BLE001 - the worker's outermost loop
             self._report_failure(assignment, error)
-        else:
-            if result is not None:
-                self._complete(assignment, result)
-            spent = {"units": assignment.units_done, "cpu_seconds": time.process_time() - start}
-            log.info("done", extra=_fields(assignment) | spent)
+            return "failed"
+        if result is not None:
+            self._complete(assignment, result)
+        return "done"
 
     def _complete(self, assignment: Assignment, result: ledger_pb2.TaskResult) -> None:
         retry_unavailable(lambda: self._ledger.complete(assignment.lease, result), assignment)
 
     def _report_failure(self, assignment: Assignment, error: Exception) -> None:
         known = isinstance(error, ClipcurateError)
-        log.error("failed: %s", error, exc_info=None if known else error, extra=_fields(assignment))
+        log.error("failed: %s", error, exc_info=None if known else error)
         message = str(error) if known else f"{type(error).__name__}: {error}"
+        tracing.fail(message)
         retry_unavailable(
             lambda: self._ledger.fail(assignment.lease, failure_kind(error), message), assignment
         )
@@ -168,7 +222,7 @@ class Worker:
                 assignment.lost.set()
                 return
             except ClipcurateError as error:
-                log.warning("cannot renew: %s", error, extra=_fields(assignment))
+                log.warning("cannot renew: %s", error)
 
 
 def failure_kind(error: Exception) -> ledger_pb2.FailureKind.ValueType:
@@ -191,19 +245,9 @@ def retry_unavailable(call: Callable[[], object], assignment: Assignment) -> Non
         try:
             call()
         except UnavailableError as error:
-            log.warning("waiting: %s", error, extra=_fields(assignment))
+            log.warning("waiting: %s", error)
             if assignment.lost.is_set() or assignment.stopping.wait(pause):
                 raise
             pause = min(pause * 2, 5.0)
         else:
             return
-
-
-def _fields(assignment: Assignment) -> dict[str, object]:
-    task = assignment.task
-    return {
-        "run": task.run_id,
-        "stage": ledger_pb2.Stage.Name(task.stage),
-        "emission": task.emission_key,
-        "task": task.index,
-    }

@@ -1,18 +1,17 @@
 """Run the counter service: `python -m services.counter` (settings: CLIPCURATE_COUNTER_*)."""
 
 import logging
-import sys
 import threading
 
 from prometheus_client import REGISTRY
 
-from clipcurate.errors import ClipcurateError
+from clipcurate.rpc.process import run_service
 from clipcurate.rpc.server import Server
 from clipcurate.rpc.v1 import counter_pb2_grpc, ledger_pb2_grpc
 from services.counter.counts import CountStore
 from services.counter.durability import Durability, durability
 from services.counter.ledger import Ledger
-from services.counter.metrics import RunCollector
+from services.counter.run_metrics import RunCollector
 from services.counter.service import CounterService, LedgerService
 from services.counter.settings import CounterSettings
 from services.counter.stability import Stability
@@ -35,7 +34,7 @@ def main() -> None:
         ledger_pb2_grpc.add_LedgerServicer_to_server(
             LedgerService(ledger, server.stopping, settings.threads), server.grpc
         )
-        REGISTRY.register(RunCollector(ledger))
+        REGISTRY.register(RunCollector(ledger, store))
         server.start()
         watching = threading.Thread(target=_follow_redis, args=(store, settings, server))
         watching.start()
@@ -81,7 +80,4 @@ def _level(ready: bool, proven: bool) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ClipcurateError as failure:
-        sys.exit(f"counter: {failure}")
+    run_service("counter", main)

@@ -1,10 +1,13 @@
 """Group commit: deliveries that wait for Redis at the same time go there as one."""
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from clipcurate.rpc import tracing
 from services.counter.counts import Adds, CountStore
+from services.counter.metrics import FLUSH_SECONDS, INCREMENTS
 
 
 @dataclass
@@ -49,12 +52,24 @@ class GroupCommit:
 
     def _commit(self, deliveries: list[Delivery], sizes: Mapping[str, int]) -> None:
         """Where it fails, only the one whose turn it is says so; the others try again."""
-        tasks = {delivery.task: delivery.adds for delivery in deliveries}
         try:
-            repeated = self._counts.add(deliveries[0].run_id, sizes, tasks)
+            repeated = self._flush(deliveries, sizes)
         except BaseException:
             with self._lock:
                 self._waiting += deliveries[1:]
             raise
         for delivery in deliveries:
             delivery.repeated = repeated[delivery.task]
+
+    def _flush(self, deliveries: list[Delivery], sizes: Mapping[str, int]) -> dict[int, int]:
+        """Write to Redis, measured; return per task to how many ranges it had been added before."""
+        run_id = deliveries[0].run_id
+        tasks = {delivery.task: delivery.adds for delivery in deliveries}
+        increments = sum(len(ids) for adds in tasks.values() for ids, _ in adds.values())
+        about: dict[str, str | int] = {"clipcurate.run": run_id, "clipcurate.tasks": len(tasks)}
+        start = time.perf_counter()
+        with tracing.span("flush", about):
+            repeated = self._counts.add(run_id, sizes, tasks)
+        FLUSH_SECONDS.observe(time.perf_counter() - start)
+        INCREMENTS.inc(increments)
+        return repeated

@@ -9,9 +9,10 @@ from clipcurate.errors import InvalidInputError, LeaseLostError
 from clipcurate.rpc.emissions import request_of
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.archiving import archive
-from services.counter.records import state_of, task_of
+from services.counter.metrics import note_expired
+from services.counter.records import state_of, task_of, totals_of
 from services.counter.registering import register, require_same, turn
-from services.counter.run_reader import UNMATCHED, RunReader
+from services.counter.run_reader import RunReader
 from services.counter.settings import CounterSettings
 from services.counter.stages import (
     FREEZE,
@@ -107,14 +108,18 @@ class Ledger(RunReader):
             token = secrets.token_hex(16)
             limits = [self._backoff_ms, self._max_failures, self._second_opinion_ms]
             args = [worker, token, self._lease_ms, *limits, *stages]
-            task_id = self._store.call("claim", run_id, *args)
-            if task_id is not None:
-                task = task_of(run_id, task_id.decode())
+            reply = self._store.call("claim", run_id, *args) or [b"", b""]
+            task_id, trace, *expired = [value.decode() for value in reply]
+            for number in range(0, len(expired), 2):
+                note_expired(task_of(run_id, expired[number]), expired[number + 1])
+            if task_id:
+                task = task_of(run_id, task_id)
                 return pb.Lease(
                     task=task,
                     token=token,
                     ttl_seconds=self._lease_seconds,
                     opening=self.opening(run_id, StageKey(task.stage, task.emission_key)),
+                    trace_parent=trace,
                 )
             self._rest(run_id)
         return None
@@ -156,7 +161,7 @@ class Ledger(RunReader):
 
     def complete(self, lease: pb.Lease, result: pb.TaskResult) -> None:
         """End a task and open what becomes due. Idempotent. Raises LeaseLostError."""
-        totals = _totals(result.match) if result.HasField("match") else {}
+        totals = totals_of(result.match) if result.HasField("match") else {}
         increments = [item for pair in totals.items() for item in pair]
         sealed = str(MATCH) if lease.task.stage == SEAL.stage else ""
         self._fenced("complete", lease, result.SerializeToString(), sealed, *increments)
@@ -270,9 +275,3 @@ class Ledger(RunReader):
                     task_id = key.task_id(record.task.index)
                     move = (*moves[record.state], str(sealing))
                     self._store.call("resolve", run_id, task_id, *move)
-
-
-def _totals(result: pb.MatchResult) -> dict[str, int]:
-    unmatched = {UNMATCHED + name: pairs for name, pairs in result.unmatched_by_language.items()}
-    sums = {"pairs": result.pairs, "hits": sum(result.hits.values())}
-    return sums | {"planned_rows": result.planned_rows} | unmatched

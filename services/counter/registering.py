@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from clipcurate.errors import ConflictError
 from clipcurate.hashing import hash_bytes
+from clipcurate.rpc import tracing
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.archiving import clear
 from services.counter.store import Store
@@ -65,7 +66,7 @@ def register(
     if anew:
         clear(store, run_id)
     header = [spec.SerializeToString(), repr(now), _revision(), "1" if anew else ""]
-    return bool(store.call("create", run_id, *header, *wanted))
+    return bool(store.call("create", run_id, *header, tracing.parent(), *wanted))
 
 
 def turn(store: Store, run_id: str, state: str) -> bool:

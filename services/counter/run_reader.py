@@ -9,7 +9,7 @@ import numpy.typing as npt
 from clipcurate.errors import ClipcurateError, NotFoundError
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.archiving import archived_error
-from services.counter.records import record_of, task_of
+from services.counter.records import UNMATCHED, record_of, task_of
 from services.counter.stages import (
     FREEZE,
     MATCH,
@@ -26,8 +26,6 @@ from services.counter.windows import WindowStore, rule_of, stability_progress
 
 LIST_CHUNK = 1000
 PROBLEMS_SHOWN = 100
-UNMATCHED = "unmatched:"
-"""Prefix of a language's name among a run's totals."""
 
 
 class RunReader:

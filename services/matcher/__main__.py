@@ -1,12 +1,10 @@
 """Run the matcher service: `python -m services.matcher` (settings: CLIPCURATE_MATCHER_*)."""
 
-import sys
-
-from clipcurate.errors import ClipcurateError
 from clipcurate.matching import warm_up
 from clipcurate.memory import keep_freed_memory
 from clipcurate.metadata import load
 from clipcurate.rpc.clients import CounterClient, LedgerClient
+from clipcurate.rpc.process import run_service
 from clipcurate.rpc.server import Server
 from clipcurate.rpc.v1 import matcher_pb2_grpc
 from clipcurate.rpc.worker import Worker
@@ -46,7 +44,4 @@ def _work(settings: MatcherSettings, library: Library, server: Server) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ClipcurateError as failure:
-        sys.exit(f"matcher: {failure}")
+    run_service("matcher", main)

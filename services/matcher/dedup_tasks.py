@@ -5,6 +5,7 @@ from clipcurate.datasets.dedup import Dedup, Duplicates
 from clipcurate.datasets.dedup_files import publish_drops, publish_keys, read_duplicates
 from clipcurate.datasets.run_plan import RunPlan, load_plan
 from clipcurate.errors import ConflictError, InvalidInputError
+from clipcurate.rpc import logs
 from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.finished import FinishedTasks
 from clipcurate.rpc.references import reference
@@ -22,6 +23,7 @@ class DedupTasks:
     def keys(self, assignment: Assignment) -> pb.TaskResult:
         """Store the ids of one match task."""
         plan, dedup = _plan(assignment)
+        logs.note(shard=plan.first_shard(assignment.task.index))
         folder = _folder(assignment, "keys")
         stored = publish_keys(plan, dedup, assignment.task.index, folder, assignment.check)
         return pb.TaskResult(keys=pb.KeysResult(keys=reference(folder, stored)))

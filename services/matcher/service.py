@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from clipcurate.errors import InvalidInputError
 from clipcurate.rpc.v1 import matcher_pb2, matcher_pb2_grpc
+from services.matcher import metrics
 from services.matcher.library import Library
 
 MAX_TEXTS = 8192
@@ -37,7 +38,9 @@ class MatcherService(matcher_pb2_grpc.MatcherServicer):
                 f"{len(request.texts):,} texts in one batch; send at most {MAX_TEXTS:,}"
             )
         matcher = self._library.get(request.metadata_fingerprint)
-        matches = matcher.match(pa.array(list(request.texts), pa.large_string()))
+        texts = pa.array(list(request.texts), pa.large_string())
+        matches = matcher.match(texts)
+        metrics.count(texts, matches)
         names = matcher.entries.take(pa.array(matches.entry_ids)) if request.include_entries else []
         return matcher_pb2.MatchBatchResponse(
             row_offsets=matches.row_offsets.tolist(),

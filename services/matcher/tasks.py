@@ -6,6 +6,7 @@ from clipcurate.datasets.dedup import Duplicates
 from clipcurate.datasets.match_index import SUFFIX, MatchIndex, Status, index_batches
 from clipcurate.datasets.run_plan import RunPlan, load_plan
 from clipcurate.languages import Router
+from clipcurate.rpc import logs
 from clipcurate.rpc.clients import CounterClient, LedgerClient
 from clipcurate.rpc.references import reference
 from clipcurate.rpc.v1 import ledger_pb2
@@ -13,6 +14,7 @@ from clipcurate.rpc.worker import Assignment, retry_unavailable
 from clipcurate.storage import join, publish_bytes
 from services.matcher.dedup_tasks import DedupTasks
 from services.matcher.library import Library
+from services.matcher.metrics import CountingRouter
 
 STAGES = [ledger_pb2.STAGE_MATCH, ledger_pb2.STAGE_DEDUP, ledger_pb2.STAGE_KEYS]
 """Late stages first: what is nearly finished is finished before more is begun."""
@@ -38,8 +40,9 @@ class MatcherTasks:
     def _match(self, assignment: Assignment) -> None:
         spec = assignment.run.spec
         plan = load_plan(spec.plan.url, spec.plan.hash)
+        logs.note(shard=plan.first_shard(assignment.task.index))
         run_folder = join(spec.output_url, "runs", assignment.run.run_id)
-        router = Router.of(plan.languages, run_folder, self._library.for_run(spec))
+        router = CountingRouter.of(plan.languages, run_folder, self._library.for_run(spec))
         index = match_task(plan, assignment, router, self._dedup.duplicates(assignment))
         folder = join(run_folder, "index")
         stem = f"{assignment.task.index:06d}"

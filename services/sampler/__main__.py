@@ -1,10 +1,8 @@
 """Run the sampler service: `python -m services.sampler` (settings: CLIPCURATE_SAMPLER_*)."""
 
-import sys
-
-from clipcurate.errors import ClipcurateError
 from clipcurate.memory import keep_freed_memory
 from clipcurate.rpc.clients import CounterClient, LedgerClient
+from clipcurate.rpc.process import run_service
 from clipcurate.rpc.server import Server
 from clipcurate.rpc.v1 import sampler_pb2_grpc
 from clipcurate.rpc.worker import Worker
@@ -32,7 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ClipcurateError as failure:
-        sys.exit(f"sampler: {failure}")
+    run_service("sampler", main)

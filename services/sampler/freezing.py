@@ -36,7 +36,7 @@ class Freezing:
         live = self._counter.get_counts(files.run.run_id)
         counts, consistent = live.counts, live.consistent
         if not consistent:
-            log.error("counts contradict the ledger; recounting", extra={"run": files.run.run_id})
+            log.error("counts contradict the ledger; recounting")
             counts = recount(files.sizes, Watched(files.indexes(), assignment))
             self._replace(assignment.lease, files, counts)
         projection = files.projection(counts)

@@ -143,6 +143,7 @@ class SamplerTasks:
             num_parts=plan.num_parts,
             dataset_url=storage.join(files.run.spec.output_url, "datasets", name),
             emission_id=plan.emission_id,
+            totals=pb.PairTotals(**vars(plan.totals)),
         )
         return pb.TaskResult(plan=result)
 

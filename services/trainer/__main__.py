@@ -1,10 +1,10 @@
 """Run the trainer service: `python -m services.trainer` (settings: CLIPCURATE_TRAINER_*)."""
 
-import sys
 from contextlib import closing
 
 from clipcurate.errors import ClipcurateError, NotFoundError
 from clipcurate.rpc.clients import LedgerClient
+from clipcurate.rpc.process import run_service
 from clipcurate.rpc.server import Server
 from clipcurate.rpc.v1 import ledger_pb2, trainer_pb2_grpc
 from clipcurate.rpc.worker import Worker
@@ -49,7 +49,4 @@ def _is_over(ledger: LedgerClient, run_id: str) -> bool:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ClipcurateError as failure:
-        sys.exit(f"trainer: {failure}")
+    run_service("trainer", main)

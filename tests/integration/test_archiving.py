@@ -16,7 +16,7 @@ from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.archiving import clear
 from services.counter.counts import CountStore
 from services.counter.ledger import Ledger
-from services.counter.metrics import RunCollector
+from services.counter.run_metrics import RunCollector
 from services.counter.settings import CounterSettings
 from services.counter.stages import StageKey
 from services.counter.store import ACTIVE_RUNS, FAILURES, RUNS, Store, run_prefix, translate
@@ -96,8 +96,9 @@ def test_of_an_archived_run_only_a_marker_is_left(
     assert run.created_at == done.created_at
     assert ledger.claim("worker", list(RESULTS)) is None
     assert (ledger.run_ids(), ledger.active_run_ids()) == ([RUN], [])
-    figures = [sample for metric in RunCollector(ledger).collect() for sample in metric.samples]
-    assert [sample.name for sample in figures] == ["clipcurate_redis_up"]
+    figures = [s for metric in RunCollector(ledger, store).collect() for s in metric.samples]
+    found = {sample.name: sample.value for sample in figures}
+    assert found == {"clipcurate_redis_up": 1, "clipcurate_runs_active": 0}
 
 
 def test_archiving_leaves_other_runs_alone_whatever_their_names(

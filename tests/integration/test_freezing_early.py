@@ -7,7 +7,7 @@ import pytest
 from clipcurate.errors import ConflictError, InvalidInputError
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.ledger import Ledger
-from services.counter.metrics import RunCollector
+from services.counter.run_metrics import RunCollector
 from services.counter.run_reader import RunReader
 from services.counter.stages import FREEZE, MATCH, SEAL, StageKey
 from services.counter.store import Store, run_prefix
@@ -291,12 +291,12 @@ def test_metrics_show_of_how_much_the_counts_are(ledger: Ledger, store: Store) -
     count(ledger, 2)
     converge(ledger, store)
     name, result = "clipcurate_run_frozen_ratio", pb.TaskResult()
-    samples = [s for metric in RunCollector(ledger).collect() for s in metric.samples]
+    samples = [s for metric in RunCollector(ledger, store).collect() for s in metric.samples]
     assert name not in {s.name for s in samples}
     found = pb.Convergence(tasks=2, pairs_seen=20, pairs_announced=50)
     result.freeze.convergence.CopyFrom(found)
     ledger.complete(claim(ledger, pb.STAGE_FREEZE), result)
-    samples = [s for metric in RunCollector(ledger).collect() for s in metric.samples]
+    samples = [s for metric in RunCollector(ledger, store).collect() for s in metric.samples]
     assert [s.value for s in samples if s.name == name] == [0.4]
     states = {s.labels["state"]: s.value for s in samples if s.labels.get("stage") == "score"}
     assert (states["ready"], states["waiting"]) == (2, 2)

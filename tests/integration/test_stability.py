@@ -7,7 +7,7 @@ import pytest
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.counts import CountStore
 from services.counter.ledger import Ledger
-from services.counter.metrics import RunCollector
+from services.counter.run_metrics import RunCollector
 from services.counter.stability import Stability
 from services.counter.store import Store, run_prefix
 from services.counter.windows import WindowStore
@@ -161,14 +161,16 @@ def test_of_two_counters_that_end_a_window_one_does_and_nothing_is_left(
 
 
 def test_metrics_show_the_last_window(
-    ledger: Ledger, count_store: CountStore, stability: Stability
+    ledger: Ledger, count_store: CountStore, stability: Stability, store: Store
 ) -> None:
     ledger.create(RUN, spec(), [emission(t=T)])
     for _ in range(3):
         count(ledger, count_store, 2)
         stability.observe(RUN)
-    samples = [s for metric in RunCollector(ledger).collect() for s in metric.samples]
-    found = {s.name: s.value for s in samples if s.name.startswith("clipcurate_run_")}
+    samples = [s for metric in RunCollector(ledger, store).collect() for s in metric.samples]
+    names = ("drift_ratio", "windows_below_epsilon", "pairs_announced", "converged")
+    shown = {f"clipcurate_run_{name}" for name in names}
+    found = {s.name: s.value for s in samples if s.name in shown}
     assert {s.labels["run"] for s in samples if "run" in s.labels} == {RUN}
     assert found == {
         "clipcurate_run_drift_ratio": ledger.run(RUN).stability_progress.drifts[-1],

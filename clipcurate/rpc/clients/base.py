@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import grpc
 
+from clipcurate.rpc import tracing
 from clipcurate.rpc.security import channel_credentials
 from clipcurate.rpc.settings import KEEPALIVE_SECONDS, MAX_MESSAGE_BYTES, SecuritySettings
 from clipcurate.rpc.status import error_from
@@ -49,8 +50,8 @@ def open_channel(target: str, security: SecuritySettings | None = None) -> grpc.
     ]
     credentials = channel_credentials(security) if security else None
     if credentials is None:
-        return grpc.insecure_channel(target, options)
-    return grpc.secure_channel(target, credentials, options)
+        return tracing.traced(grpc.insecure_channel(target, options))
+    return tracing.traced(grpc.secure_channel(target, credentials, options))
 
 
 class Client:

@@ -701,6 +701,7 @@ class Lease(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     TTL_SECONDS_FIELD_NUMBER: _builtins.int
     OPENING_FIELD_NUMBER: _builtins.int
+    TRACE_PARENT_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """Fencing token: opaque, never issued twice."""
     ttl_seconds: _builtins.float
@@ -709,6 +710,10 @@ class Lease(_message.Message):
     """When the task's stage was opened: opaque, another one if it is opened again
     because Redis came back older. Finished tasks of earlier stages stay as they
     are for as long as it is the same.
+    """
+    trace_parent: _builtins.str
+    """W3C traceparent of the call that created the task's run; empty where it was
+    not traced.
     """
     @_builtins.property
     def task(self) -> Global___Task:
@@ -721,10 +726,11 @@ class Lease(_message.Message):
         token: _builtins.str = ...,
         ttl_seconds: _builtins.float = ...,
         opening: _builtins.str = ...,
+        trace_parent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["opening", b"opening", "task", b"task", "token", b"token", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["opening", b"opening", "task", b"task", "token", b"token", "trace_parent", b"trace_parent", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1158,6 +1164,7 @@ class PlanResult(_message.Message):
     NUM_PARTS_FIELD_NUMBER: _builtins.int
     DATASET_URL_FIELD_NUMBER: _builtins.int
     EMISSION_ID_FIELD_NUMBER: _builtins.int
+    TOTALS_FIELD_NUMBER: _builtins.int
     num_parts: _builtins.int
     """Number of parts."""
     dataset_url: _builtins.str
@@ -1168,6 +1175,10 @@ class PlanResult(_message.Message):
     def plan(self) -> Global___ObjectRef:
         """The stored emission plan."""
 
+    @_builtins.property
+    def totals(self) -> Global___PairTotals:
+        """The seven totals, as they will be once it is published."""
+
     def __init__(
         self,
         *,
@@ -1175,10 +1186,11 @@ class PlanResult(_message.Message):
         num_parts: _builtins.int = ...,
         dataset_url: _builtins.str = ...,
         emission_id: _builtins.str = ...,
+        totals: Global___PairTotals | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_url", b"dataset_url", "emission_id", b"emission_id", "num_parts", b"num_parts", "plan", b"plan"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_url", b"dataset_url", "emission_id", b"emission_id", "num_parts", b"num_parts", "plan", b"plan", "totals", b"totals"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

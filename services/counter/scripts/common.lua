@@ -12,6 +12,9 @@ local function known() return redis.call('HEXISTS', key('run'), 'spec') == 1 end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
+-- Notes that the run gets on; metrics tell for how long it has not.
+local function moved() redis.call('HSET', key('run'), 'moved', now) end
+
 -- Leases expire by Redis's clock. Where nothing was heard for half a lease,
 -- Redis or all counters were away: holders get one lease time to come back.
 local function touch(lease_ms)

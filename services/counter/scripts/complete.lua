@@ -10,6 +10,7 @@ if before[1] == 'done' and before[2] == token then return 1 end
 if not holds(id, token) then return 0 end
 redis.call('ZREM', key('leases'), id)
 move(id, 'leased', 'done')
+moved()
 redis.call('HSET', task, 'result', ARGV[3], 'error', '')
 redis.call('HDEL', task, 'units_done', 'units_total')
 for i = 5, #ARGV, 2 do redis.call('HINCRBY', key('totals'), ARGV[i], ARGV[i + 1]) end

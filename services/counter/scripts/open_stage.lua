@@ -46,6 +46,7 @@ for i = SCORES, #ARGV do
   added[state] = added[state] + 1
 end
 redis.call('HSET', stages, stage .. '/opened', first + #ARGV - SCORES + 1)
+moved()
 for state, number in pairs(added) do
   if number > 0 then redis.call('HINCRBY', key('tally:' .. stage), state, number) end
 end

@@ -3,8 +3,9 @@ import threading
 import pytest
 
 from clipcurate import errors
+from clipcurate.rpc.tasks import describe
 from clipcurate.rpc.v1 import ledger_pb2 as pb
-from clipcurate.rpc.worker import Assignment, Draining, describe, failure_kind, retry_unavailable
+from clipcurate.rpc.worker import Assignment, Draining, failure_kind, retry_unavailable
 
 
 @pytest.mark.parametrize(
