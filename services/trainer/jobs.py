@@ -52,7 +52,8 @@ class Job:
     """One training: what was started, where it stands, and how it ended.
 
     `found` is the training where it was started by another service, and runs.
-    `left` says that this service has let go of it while it runs on.
+    `left` says that this service has let go of it while it runs on. `restarts` counts how often it
+    was seen to go back to a checkpoint.
     """
 
     what: TrainJob
@@ -62,6 +63,7 @@ class Job:
     standing: Standing | None = None
     note: str = "waits for its turn"
     left: bool = False
+    restarts: int = 0
 
     @property
     def training_id(self) -> str:
@@ -88,8 +90,10 @@ class Job:
             self.note = str(error)
             return
         if standing and standing != self.standing:
+            self.restarts += self.standing is not None and standing.step < self.standing.step
             self.standing = standing
-            metrics.show(self.training_id, standing)
+            steps, eval_set = self.what.config.total_steps, self.what.eval_url.rpartition("/")[2]
+            metrics.show(self.training_id, standing, steps, self.restarts, eval_set)
 
 
 class Jobs:

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 import grpc
 import pytest
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 
 from clipcurate.errors import InvalidInputError, NotFoundError
 from clipcurate.rpc.clients import TrainerClient
@@ -122,22 +122,51 @@ def test_metrics_are_those_of_trainings_that_run(
     monkeypatch.setenv("CLIPCURATE_TRAINER_METRICS_LISTEN", f"127.0.0.1:{port}")
     dataset = write_dataset(tmp_path / "dataset", 32)
     with trainer(tmp_path) as (_, address), TrainerClient(address) as client:
-        started = client.start(dataset, spec(seen_pairs=8 * 10_000), str(tmp_path / "out"))
-        next(update for update in client.watch(started.training_id, 0.05) if update.step > 1)
+        wanted = spec(seen_pairs=8 * 10_000, eval_every=2, log_every=2)
+        started = client.start(dataset, wanted, str(tmp_path / "out"))
+        updates = client.watch(started.training_id, 0.05)
+        next(update for update in updates if update.evaluation_json)
         shown = gauges(port, started.training_id)
-        assert set(shown) == {"step", "loss", "pairs_per_second", "mfu_ratio"}
-        assert shown["step"] > 1
-        assert shown["mfu_ratio"] >= 0
+        assert {name for name, _ in shown} == SHOWN
+        figures = {name: value for (name, labels), value in shown.items() if not labels}
+        assert figures["step"] > 1
+        assert figures["pairs"] == 8 * figures["step"]
+        assert (figures["steps"], figures["restarts"]) == (10_000, 0)
+        assert 0 < figures["learning_rate"] < 1
+        assert figures["gradient_norm"] > 0
+        assert figures["logit_scale"] > 1
+        recalls = {labels["metric"]: value for labels, value in evaluations(shown)}
+        ways = ("image_to_text", "text_to_image")
+        assert set(recalls) == {f"{way}/r@{k}" for way in ways for k in (1, 5, 10)}
+        assert all(0 <= recall <= 1 for recall in recalls.values())
         client.stop(started.training_id)
         assert gauges(port, started.training_id) == {}
 
 
-def gauges(port: int, training: str) -> dict[str, float]:
-    """Return what Prometheus reads of a training."""
+SHOWN = {"step", "steps", "pairs", "loss", "learning_rate", "logit_scale", "gradient_norm"}
+SHOWN |= {"pairs_per_second", "mfu_ratio", "restarts", "evaluation_ratio"}
+Shown = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def gauges(port: int, training: str) -> Shown:
+    """Return what Prometheus reads of a training: by name, and labels but for the training."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-        lines = answer.read().decode().splitlines()
-    pattern = re.compile(rf'clipcurate_training_(\w+){{training="{training}"}} (\S+)')
-    return {found[1]: float(found[2]) for found in map(pattern.fullmatch, lines) if found}
+        families = text_string_to_metric_families(answer.read().decode())
+        samples = [sample for family in families for sample in family.samples]
+    found = {}
+    for sample in samples:
+        labels = dict(sample.labels)
+        if labels.pop("training", None) == training:
+            name = sample.name.removeprefix("clipcurate_training_")
+            found[name, tuple(sorted(labels.items()))] = sample.value
+    return found
+
+
+def evaluations(shown: Shown) -> Iterator[tuple[dict[str, str], float]]:
+    for (name, labels), value in shown.items():
+        if name == "evaluation_ratio":
+            assert dict(labels)["dataset"] == "retrieval"
+            yield dict(labels), value
 
 
 def test_what_cannot_be_trained_is_refused_at_once(client: TrainerClient, tmp_path: Path) -> None:
