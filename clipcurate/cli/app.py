@@ -18,6 +18,7 @@ from clipcurate.cli import (
     training,
 )
 from clipcurate.errors import ClipcurateError
+from clipcurate.rpc import tracing
 
 app = typer.Typer(
     name="clipcurate",
@@ -50,6 +51,7 @@ metadata_app.command(name="info")(inspecting.metadata_info)
 def main() -> None:
     """Run the command; an expected error is one line on stderr and exit status 1."""
     try:
+        tracing.start("cli")
         app()
     except ClipcurateError as error:
         message = f"[red]error:[/red] {escape(str(error))}"

@@ -8,6 +8,7 @@ from services.counter.counts import CountStore
 from services.counter.ledger import Ledger
 from services.counter.settings import CounterSettings
 from services.counter.store import Store
+from tests.observed import Observed, observe
 from tests.redis_servers import SOURCES, binary, cluster, server
 
 INSTALLED = [name for name, source in SOURCES.items() if source.binary()]
@@ -47,3 +48,9 @@ def ledger(store: Store) -> Ledger:
 def count_store(store: Store) -> CountStore:
     """The counts of the same Redis."""
     return CountStore(store)
+
+
+@pytest.fixture(scope="session")
+def observed(tmp_path_factory: pytest.TempPathFactory) -> Observed:
+    """What the running system showed of a small pool, in metrics, logs and traces."""
+    return observe(tmp_path_factory.mktemp("observed"))
