@@ -17,7 +17,7 @@ WORKDIR /build
 COPY pyproject.toml constraints.txt ./
 COPY scripts/image-requirements scripts/image-slim scripts/
 RUN --mount=type=cache,target=/root/.cache/pip \
-    scripts/image-requirements languages s3 >requirements.txt \
+    scripts/image-requirements languages s3 tracing >requirements.txt \
  && pip --python /opt/clipcurate/bin/python install -q -c constraints.txt -r requirements.txt \
  && scripts/image-slim /opt/clipcurate
 
@@ -81,7 +81,7 @@ CMD ["python", "-m", "services.sampler"]
 FROM packages AS trainer-packages
 ARG TORCH_INDEX=""
 RUN --mount=type=cache,target=/root/.cache/pip \
-    scripts/image-requirements languages s3 train kubernetes >requirements.txt \
+    scripts/image-requirements languages s3 tracing train kubernetes >requirements.txt \
  && pip --python /opt/clipcurate/bin/python install -q -c constraints.txt -r requirements.txt \
       ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} \
  && scripts/image-slim /opt/clipcurate

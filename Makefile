@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "==> installing clipcurate and all it needs into $(VENV) (a few minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,languages,train,kubernetes,tensorboard,report,test,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[local,languages,train,kubernetes,tensorboard,tracing,report,test,dev]'
 	@touch $@
 
 demo: install

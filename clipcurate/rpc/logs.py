@@ -90,8 +90,6 @@ def begin(service: str) -> None:
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
-    # gRPC's core writes lines of its own kind; what it has to say comes with failed calls, too.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -73,7 +73,7 @@ class RunCollector(Collector):
                 families[name].add_metric(labels, value)
             up.add_metric([], 1)
         except (*FAILURES, TimeoutError) as error:
-            log.warning("no figures of runs: %s", error or "Redis does not answer in time")
+            log.warning("no figures of runs: %s", str(error) or "Redis does not answer in time")
             up.add_metric([], 0)
         yield from (up, *families.values())
 
