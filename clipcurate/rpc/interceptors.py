@@ -4,14 +4,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import grpc
 
 from clipcurate.errors import ClipcurateError
 from clipcurate.rpc import logs, tracing
 from clipcurate.rpc.metrics import CALL_SECONDS, CALLS, CALLS_IN_FLIGHT
-from clipcurate.rpc.status import ERROR_KEY, code_of
+from clipcurate.rpc.status import ERROR_KEY, code_of, code_of_call
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +88,8 @@ def _surrounded(method: str, context: Any) -> Iterator[None]:
         try:
             yield
         finally:
-            code = cast("grpc.StatusCode | None", context.code()) or grpc.StatusCode.OK
             CALLS_IN_FLIGHT.labels(method).dec()
-            CALLS.labels(method, code.name).inc()
+            CALLS.labels(method, code_of_call(context).name).inc()
             CALL_SECONDS.labels(method).observe(time.perf_counter() - start)
 
 

@@ -17,11 +17,13 @@ from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from clipcurate import __version__
+from clipcurate.rpc.status import code_of_call
 
 Attributes = Mapping[str, str | int | float | bool]
 
 _TRACEPARENT = TraceContextTextMapPropagator()
-_OK = grpc.StatusCode.OK
+_NO_FAILURES = (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED)
+"""Statuses of calls that clients wanted to end so: they leave streams when they have enough."""
 _FAULTS = {
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -77,7 +79,7 @@ class Spans:
             try:
                 yield
             finally:
-                code: grpc.StatusCode = context.code() or _OK  # type: ignore[attr-defined]
+                code = code_of_call(context)
                 _conclude(span, code, failed=code in _FAULTS)
 
     def fail(self, reason: str) -> None:
@@ -146,7 +148,7 @@ def _of_call(method: str) -> Attributes:
 
 def _end(span: Span, call: Any) -> None:
     code = call.code()
-    _conclude(span, code, failed=code is not _OK)
+    _conclude(span, code, failed=code not in _NO_FAILURES)
     span.end()
 
 

@@ -1,5 +1,7 @@
 """Errors across the wire: one table, used by the server's interceptor and by the clients."""
 
+from typing import Any
+
 import grpc
 
 from clipcurate import errors
@@ -41,3 +43,11 @@ def error_from(error: grpc.RpcError, target: str) -> errors.ClipcurateError:
     if code in _TRANSIENT:
         return errors.UnavailableError(f"{target}: {details} ({code.name}); is the service up?")
     return errors.ClipcurateError(f"{target}: {details} ({code.name})")
+
+
+def code_of_call(context: Any) -> grpc.StatusCode:
+    """Return how a call that is over ended, as its server sees it; CANCELLED: the client left."""
+    code: grpc.StatusCode | None = context.code()
+    if code is not None:
+        return code
+    return grpc.StatusCode.OK if context.is_active() else grpc.StatusCode.CANCELLED

@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
+from prometheus_client import REGISTRY
 
 from clipcurate.errors import ClipcurateError, ConflictError, InvalidInputError, UnavailableError
 from clipcurate.rpc.clients import MatcherClient, open_channel
@@ -20,6 +21,7 @@ from clipcurate.rpc.server import Server
 from clipcurate.rpc.settings import SecuritySettings, ServiceSettings
 from clipcurate.rpc.v1 import matcher_pb2, matcher_pb2_grpc
 from tests.chaos.links import Links, Mode
+from tests.waiting import wait_until
 
 NAME = "clipcurate.v1.Matcher"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -132,6 +134,29 @@ def test_metrics_count_calls() -> None:
     assert f'clipcurate_grpc_calls_total{{code="INVALID_ARGUMENT",{method}}}' in text
     assert f"clipcurate_grpc_call_seconds_count{{{method}}}" in text
     server.close_metrics()
+    server.grpc.stop(None).wait()
+
+
+def test_a_stream_that_its_client_leaves_is_counted_as_cancelled() -> None:
+    class Endless(matcher_pb2_grpc.MatcherServicer):
+        def MatchStream(self, requests: object, context: object) -> Iterator[object]:
+            while True:
+                yield matcher_pb2.MatchStreamResponse(hits={"row_offsets": [0]})
+
+    def value(name: str, **labels: str) -> float:
+        labels |= {"method": "/clipcurate.v1.Matcher/MatchStream"}
+        return REGISTRY.get_sample_value(f"clipcurate_grpc_{name}", labels) or 0
+
+    server = Server(ServiceSettings(), [NAME])
+    matcher_pb2_grpc.add_MatcherServicer_to_server(Endless(), server.grpc)
+    before = value("calls_total", code="CANCELLED")
+    with MatcherClient(server.start()) as client:
+        replies = client.match_stream([["x"]])
+        assert len(next(replies)) == 0
+        assert value("calls_in_flight") == 1
+        replies.close()
+        wait_until(lambda: value("calls_total", code="CANCELLED") > before, 10, "the call ends")
+        assert value("calls_in_flight") == 0
     server.grpc.stop(None).wait()
 
 

@@ -1,11 +1,12 @@
 import threading
 
 import pytest
+from prometheus_client import REGISTRY
 
 from clipcurate import errors
 from clipcurate.rpc.tasks import describe
 from clipcurate.rpc.v1 import ledger_pb2 as pb
-from clipcurate.rpc.worker import Assignment, Draining, failure_kind, retry_unavailable
+from clipcurate.rpc.worker import Assignment, Draining, Worker, failure_kind, retry_unavailable
 
 
 @pytest.mark.parametrize(
@@ -90,3 +91,78 @@ def test_other_errors_are_not_repeated(assignment: Assignment) -> None:
     with pytest.raises(errors.LeaseLostError):
         retry_unavailable(call, assignment)
     assert attempts == [1]
+
+
+class ScriptedLedger:
+    """Hands out one task, and answers reports as told."""
+
+    def __init__(self, assignment: Assignment, refusal: errors.ClipcurateError | None) -> None:
+        self._claimed: list[pb.ClaimTaskResponse | None] = [
+            pb.ClaimTaskResponse(lease=assignment.lease, run=assignment.run)
+        ]
+        self._refusal = refusal
+        self.reports: list[str] = []
+
+    def claim(self, worker: str, stages: object) -> pb.ClaimTaskResponse | None:
+        return self._claimed.pop() if self._claimed else None
+
+    def renew(self, lease: pb.Lease, done: int = 0, total: int = 0) -> float:
+        return 1.0
+
+    def _report(self, name: str) -> None:
+        self.reports.append(name)
+        if self._refusal:
+            raise self._refusal
+
+    def complete(self, *_: object) -> None:
+        self._report("complete")
+
+    def fail(self, *_: object) -> None:
+        self._report("fail")
+
+    def release(self, *_: object) -> None:
+        self._report("release")
+
+
+REFUSED = errors.LeaseLostError("somebody else has it")
+
+
+@pytest.mark.parametrize(
+    ("raised", "refusal", "outcome", "reports"),
+    [
+        (None, None, "done", ["complete"]),
+        (None, REFUSED, "lease_lost", ["complete"]),
+        (Draining(), None, "released", ["release"]),
+        (errors.LeaseLostError("gone"), None, "lease_lost", []),
+        (errors.PoolError("no column"), None, "failed", ["fail"]),
+        (KeyError("a defect"), None, "failed", ["fail"]),
+        (KeyError("a defect"), REFUSED, "lease_lost", ["fail"]),
+    ],
+)
+def test_attempts_are_counted_by_how_they_end(
+    assignment: Assignment,
+    raised: Exception | None,
+    refusal: errors.ClipcurateError | None,
+    outcome: str,
+    reports: list[str],
+) -> None:
+    def value(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(f"clipcurate_worker_{name}", labels) or 0
+
+    def handle(given: Assignment) -> pb.TaskResult:
+        assert value("busy") == 1
+        stopping.set()
+        given.units_done = 3
+        if raised:
+            raise raised
+        return pb.TaskResult()
+
+    stopping, stage = threading.Event(), {"stage": "write"}
+    assignment.lease.ttl_seconds = 30
+    ledger = ScriptedLedger(assignment, refusal)
+    before = value("tasks_total", outcome=outcome, **stage), value("task_seconds_count", **stage)
+    Worker(ledger, [pb.STAGE_WRITE], handle).run(stopping)  # type: ignore[arg-type]
+    after = value("tasks_total", outcome=outcome, **stage), value("task_seconds_count", **stage)
+    assert after == (before[0] + 1, before[1] + 1)
+    assert value("busy") == 0
+    assert ledger.reports == reports
