@@ -52,6 +52,10 @@ class UnavailableError(ClipcurateError):
     """A service or Redis cannot be reached now; the same call may succeed later."""
 
 
+class ForbiddenError(ClipcurateError):
+    """The caller is known, and may not do what it asked for."""
+
+
 class DatasetError(ClipcurateError):
     """A dataset's files contradict its manifest."""
 

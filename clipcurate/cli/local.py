@@ -25,6 +25,10 @@ REDIS_SECONDS = 10.0
 """How long a Redis given by its URL may take to answer."""
 PATIENT = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
 """Threads of torch that spin while they wait would take the cores from all other services."""
+PLAIN = dict.fromkeys(
+    (f"CLIPCURATE_TLS_{name}" for name in ("CERTIFICATE", "KEY", "AUTHORITY")), ""
+)
+"""The user's own certificates are for services elsewhere; these here listen on loopback."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ class LocalStack:
         ready = runtime / f"{name}.address"
         values = {**settings, "LISTEN": listen, "READY_FILE": str(ready)}
         prefix = f"CLIPCURATE_{service.upper()}_"
-        environment = PATIENT | {prefix + key: value for key, value in values.items()}
+        environment = PATIENT | PLAIN | {prefix + key: value for key, value in values.items()}
         log_path = self.options.state / "logs" / f"{name}.log"
         child = Child(name, [sys.executable, "-m", f"services.{service}"], environment, log_path)
         self.supervisor.start(child)

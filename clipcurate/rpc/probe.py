@@ -32,13 +32,13 @@ def _channel(address: str) -> grpc.Channel:
     options = [("grpc.enable_http_proxy", 0)]
     if not any(name.startswith("CLIPCURATE_TLS_") for name in os.environ):
         return grpc.insecure_channel(address, options)
-    from clipcurate.rpc.security import channel_credentials
+    from clipcurate.rpc.security import channel_credentials, channel_files
     from clipcurate.rpc.settings import SecuritySettings
 
-    credentials = channel_credentials(SecuritySettings())
-    if credentials is None:
+    files = channel_files(SecuritySettings())
+    if files is None:
         return grpc.insecure_channel(address, options)
-    return grpc.secure_channel(address, credentials, options)
+    return grpc.secure_channel(address, channel_credentials(files.current()), options)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from prometheus_client import start_http_server
 
 from clipcurate.errors import ClipcurateError, ConflictError, InvalidInputError
 from clipcurate.rpc import logs, metrics
+from clipcurate.rpc.authorization import authorization
 from clipcurate.rpc.interceptors import CallInterceptor, Translate
-from clipcurate.rpc.security import server_credentials
+from clipcurate.rpc.security import server_credentials, warn_of_strangers
 from clipcurate.rpc.settings import KEEPALIVE_SECONDS, MAX_MESSAGE_BYTES, ServiceSettings
 from clipcurate.rpc.signals import stop_on_signals
 
@@ -57,7 +58,7 @@ class Server:
         self.stopping = threading.Event()
         self.grpc = grpc.server(
             ThreadPoolExecutor(settings.threads, thread_name_prefix="call"),
-            interceptors=[CallInterceptor(translate)],
+            interceptors=[CallInterceptor(translate), *authorization(settings)],
             options=_options(settings),
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
@@ -94,6 +95,7 @@ class Server:
         self.grpc.start()
         self._start_metrics()
         log.info("listening", extra={"address": address})
+        warn_of_strangers(self._settings, address)
         if self._settings.ready_file:
             self._settings.ready_file.write_text(address)
         return address

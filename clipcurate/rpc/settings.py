@@ -1,5 +1,7 @@
 """Settings that every service shares; each service's own settings inherit them."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -16,15 +18,39 @@ it waits for an answer. Without it a peer that vanished without a word holds a c
 deadline, and so every later call on the same connection."""
 
 
+Identity = Literal["counter", "matcher", "sampler", "trainer", "client"]
+"""Who a caller may be; `clipcurate.rpc.authorization` says what each may do."""
+
+_COMMON = "CLIPCURATE_TLS_"
+
+
+def _common(name: str) -> Callable[[], Path | None]:
+    """A service that is not told otherwise shows its callers what it shows those it calls."""
+
+    def path() -> Path | None:
+        found = os.environ.get(_COMMON + name)
+        return Path(found) if found else None
+
+    return path
+
+
 class SecuritySettings(BaseSettings):
-    """TLS of one side of a connection, from CLIPCURATE_TLS_*. Without any file: plaintext."""
+    """TLS of one side of a connection, from CLIPCURATE_TLS_*. Without any file: plaintext.
 
-    model_config = SettingsConfigDict(env_prefix="CLIPCURATE_")
+    A service may have files of its own, CLIPCURATE_<SERVICE>_TLS_*. Files may change at any time.
+    """
 
-    tls_certificate: Path | None = Field(None, description="PEM file of this side's certificate")
-    tls_key: Path | None = Field(None, description="PEM file of this side's private key")
+    model_config = SettingsConfigDict(env_prefix="CLIPCURATE_", env_ignore_empty=True)
+
+    tls_certificate: Path | None = Field(
+        default_factory=_common("CERTIFICATE"), description="PEM file of this side's certificate"
+    )
+    tls_key: Path | None = Field(
+        default_factory=_common("KEY"), description="PEM file of this side's private key"
+    )
     tls_authority: Path | None = Field(
-        None, description="PEM file of the authority that signs the other side's certificate"
+        default_factory=_common("AUTHORITY"),
+        description="PEM file of the authority that signs the other side's certificate",
     )
 
 
@@ -36,7 +62,14 @@ class ServiceSettings(SecuritySettings):
         "", description="address and port for Prometheus metrics; empty for none"
     )
     threads: int = Field(16, ge=1, description="handler threads; a Watch stream occupies one")
-    reflection: bool = Field(True, description="serve gRPC reflection")
+    reflection: bool = Field(
+        False, description="serve gRPC reflection: to whoever explores, it lists every call"
+    )
+    identities: dict[str, Identity] = Field(
+        {},
+        description="names in certificates, and the service each stands for, instead of the "
+        "services' own names (JSON)",
+    )
     drain_seconds: float = Field(
         10.0, ge=0, description="how long calls in flight may finish after SIGTERM"
     )

@@ -1,5 +1,6 @@
 """Errors across the wire: one table, used by the server's interceptor and by the clients."""
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -19,6 +20,7 @@ CODES: dict[type[errors.ClipcurateError], grpc.StatusCode] = {
     errors.ConflictError: grpc.StatusCode.ALREADY_EXISTS,
     errors.LeaseLostError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
     errors.DatasetError: grpc.StatusCode.DATA_LOSS,
     errors.TrainingError: grpc.StatusCode.INTERNAL,
     errors.ClipcurateError: grpc.StatusCode.INTERNAL,
@@ -32,8 +34,16 @@ def code_of(error: errors.ClipcurateError) -> grpc.StatusCode:
     return CODES.get(type(error), grpc.StatusCode.INTERNAL)
 
 
-def error_from(error: grpc.RpcError, target: str) -> errors.ClipcurateError:
-    """Return the exception that a failed call stands for, as the server raised it if it is ours."""
+def error_from(
+    error: grpc.RpcError, target: str, hint: Callable[[str], str] = lambda _: ""
+) -> errors.ClipcurateError:
+    """Return the exception that a failed call stands for, as the server raised it if it is ours.
+
+    Args:
+        error: what gRPC raised.
+        target: who was called.
+        hint: says what to do about the details of a connection that failed, or nothing.
+    """
     call: grpc.Call = error  # type: ignore[assignment]
     code, details = call.code(), call.details() or ""
     trailing = dict(call.trailing_metadata() or ())
@@ -41,7 +51,8 @@ def error_from(error: grpc.RpcError, target: str) -> errors.ClipcurateError:
     if ours is not None:
         return ours(details)
     if code in _TRANSIENT:
-        return errors.UnavailableError(f"{target}: {details} ({code.name}); is the service up?")
+        remedy = hint(details) or "is the service up?"
+        return errors.UnavailableError(f"{target}: {details} ({code.name}); {remedy}")
     return errors.ClipcurateError(f"{target}: {details} ({code.name})")
 
 

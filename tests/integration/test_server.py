@@ -4,11 +4,9 @@ import logging
 import threading
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import pytest
-import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
@@ -18,7 +16,7 @@ from prometheus_client import REGISTRY
 from clipcurate.errors import ClipcurateError, ConflictError, InvalidInputError, UnavailableError
 from clipcurate.rpc.clients import MatcherClient, open_channel
 from clipcurate.rpc.server import Server
-from clipcurate.rpc.settings import SecuritySettings, ServiceSettings
+from clipcurate.rpc.settings import ServiceSettings
 from clipcurate.rpc.v1 import matcher_pb2, matcher_pb2_grpc
 from tests.chaos.links import Links, Mode
 from tests.waiting import wait_until
@@ -75,17 +73,18 @@ def test_health_is_not_serving_until_ready_and_again_when_stopping(
     assert health(address) == NOT_SERVING
 
 
-def test_reflection_lists_the_services(server: tuple[Server, str]) -> None:
-    with open_channel(server[1]) as channel:
+def test_reflection_lists_the_services_where_it_is_wanted() -> None:
+    server, address = serve(ServiceSettings(reflection=True))
+    with open_channel(address) as channel:
         found = ProtoReflectionDescriptorDatabase(channel).get_services()
     assert {NAME, "grpc.health.v1.Health"} <= set(found)
-
-
-def test_reflection_can_be_off() -> None:
-    server, address = serve(ServiceSettings(reflection=False))
-    with open_channel(address) as channel, pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
-        list(ProtoReflectionDescriptorDatabase(channel).get_services())
     server.grpc.stop(None).wait()
+
+
+def test_reflection_is_off_unless_wanted(server: tuple[Server, str]) -> None:
+    with open_channel(server[1]) as channel:
+        with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
+            list(ProtoReflectionDescriptorDatabase(channel).get_services())
 
 
 def test_our_errors_arrive_as_they_were_raised(server: tuple[Server, str]) -> None:
@@ -190,35 +189,6 @@ def test_calls_in_flight_end_before_the_server_does() -> None:
         closing.join()
         calling.join()
     assert replies == [[]]
-
-
-@pytest.fixture
-def certificates(tmp_path: Path) -> dict[str, Path]:
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    paths = {name: tmp_path / f"{name}.pem" for name in ("authority", "certificate", "key")}
-    authority.cert_pem.write_to_path(paths["authority"])
-    issued.cert_chain_pems[0].write_to_path(paths["certificate"])
-    issued.private_key_pem.write_to_path(paths["key"])
-    return paths
-
-
-def test_mutual_tls_lets_in_who_has_a_certificate(certificates: dict[str, Path]) -> None:
-    files = {f"tls_{name}": path for name, path in certificates.items()}
-    server, address = serve(ServiceSettings(**files))
-    with MatcherClient(address, SecuritySettings(**files)) as client:
-        with pytest.raises(InvalidInputError, match="names the remedy"):
-            client.match_batch(["x"])
-    anonymous = SecuritySettings(tls_authority=certificates["authority"])
-    for security in (None, anonymous):
-        with MatcherClient(address, security) as client, pytest.raises(UnavailableError):
-            client.match_batch(["x"])
-    server.grpc.stop(None).wait()
-
-
-def test_a_certificate_without_its_key_is_refused(certificates: dict[str, Path]) -> None:
-    with pytest.raises(InvalidInputError, match="both a certificate and a key"):
-        serve(ServiceSettings(tls_certificate=certificates["certificate"]))
 
 
 def test_a_connection_that_is_gone_without_a_word_is_replaced(server: tuple[Server, str]) -> None:

@@ -6,8 +6,12 @@ from typing import Any, Self
 
 import grpc
 
+from clipcurate.errors import ClipcurateError
 from clipcurate.rpc import tracing
-from clipcurate.rpc.security import channel_credentials
+from clipcurate.rpc.certificates import Pems
+from clipcurate.rpc.clients.renewing import RenewingChannel
+from clipcurate.rpc.handshakes import remedy
+from clipcurate.rpc.security import channel_credentials, channel_files
 from clipcurate.rpc.settings import KEEPALIVE_SECONDS, MAX_MESSAGE_BYTES, SecuritySettings
 from clipcurate.rpc.status import error_from
 
@@ -33,25 +37,33 @@ _SERVICE_CONFIG = json.dumps(
     }
 )
 
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.service_config", _SERVICE_CONFIG),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS[0] * 1000),
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_SECONDS[1] * 1000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Otherwise a channel of the same target shares its broken connection's back-off.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+]
+
 
 def open_channel(target: str, security: SecuritySettings | None = None) -> grpc.Channel:
-    """Open a channel that balances over all addresses of `target` and retries UNAVAILABLE."""
-    options = [
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.service_config", _SERVICE_CONFIG),
-        ("grpc.max_reconnect_backoff_ms", 2000),
-        ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS[0] * 1000),
-        ("grpc.http2.ping_timeout_ms", KEEPALIVE_SECONDS[1] * 1000),
-        ("grpc.http2.max_pings_without_data", 0),
-        # Otherwise a channel of the same target shares its broken connection's back-off.
-        ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.enable_http_proxy", 0),
-    ]
-    credentials = channel_credentials(security) if security else None
-    if credentials is None:
-        return tracing.traced(grpc.insecure_channel(target, options))
-    return tracing.traced(grpc.secure_channel(target, credentials, options))
+    """Open a channel that balances over all addresses of `target` and retries UNAVAILABLE.
+
+    Calls begin with what the files of `security` hold then.
+    """
+    files = channel_files(security) if security else None
+    if files is None:
+        return tracing.traced(grpc.insecure_channel(target, _OPTIONS))
+
+    def dial(pems: Pems) -> grpc.Channel:
+        return grpc.secure_channel(target, channel_credentials(pems), _OPTIONS)
+
+    return tracing.traced(RenewingChannel(dial, files))
 
 
 class Client:
@@ -60,6 +72,7 @@ class Client:
     def __init__(self, target: str, security: SecuritySettings | None = None) -> None:
         self.target = target
         self.channel = open_channel(target, security)
+        self._security = security
 
     def __enter__(self) -> Self:
         """Return the client."""
@@ -78,7 +91,7 @@ class Client:
         try:
             return method(request, timeout=timeout)
         except grpc.RpcError as error:
-            raise error_from(error, self.target) from error
+            raise self._error_from(error) from error
 
     def stream(self, method: Any, request: Any, timeout: float = STREAM_SECONDS) -> Iterator[Any]:
         """Make a call with many responses; leaving the loop early cancels it."""
@@ -86,6 +99,9 @@ class Client:
         try:
             yield from call
         except grpc.RpcError as error:
-            raise error_from(error, self.target) from error
+            raise self._error_from(error) from error
         finally:
             call.cancel()
+
+    def _error_from(self, error: grpc.RpcError) -> ClipcurateError:
+        return error_from(error, self.target, lambda details: remedy(details, self._security))
