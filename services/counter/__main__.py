@@ -8,6 +8,7 @@ from prometheus_client import REGISTRY
 from clipcurate.rpc.process import run_service
 from clipcurate.rpc.server import Server
 from clipcurate.rpc.v1 import counter_pb2_grpc, ledger_pb2_grpc
+from services.counter.access import Access
 from services.counter.counts import CountStore
 from services.counter.durability import Durability, durability
 from services.counter.ledger import Ledger
@@ -25,7 +26,7 @@ PING_SECONDS = 1.0
 def main() -> None:
     """Serve until a signal; ready whenever Redis answers."""
     settings = CounterSettings()
-    store = Store(settings.redis_url)
+    store = Store(settings.redis_url, Access.of(settings))
     ledger = Ledger(store, settings)
     with Server(settings, SERVICES, translate) as server:
         counts = CountStore(store)
@@ -47,30 +48,29 @@ def _follow_redis(store: Store, settings: CounterSettings, server: Server) -> No
     answered: bool | None = None
     ready, said = False, ""
     while not server.stopping.is_set():
-        answers = store.answers()
-        if answers is not answered or not ready:
-            found = _judge(store, answers)
-            ready = answers and (found.proven or not settings.require_durable)
+        ailment = store.ailment() or ("" if ready else store.forbids())
+        if bool(ailment) is answered or not ready:
+            found = _judge(store, ailment)
+            ready = not ailment and (found.proven or not settings.require_durable)
             server.set_ready(ready)
-            if (news := f"{_news(answers, settings.redis_url)}{found.remark}") != said:
+            if (news := f"{_news(store.place, ailment)}{found.remark}") != said:
                 log.log(_level(ready, found.proven), news)
                 said = news
-        answered = answers
-        server.stopping.wait(PING_SECONDS if answers else PING_SECONDS / 5)
+        answered = not ailment
+        server.stopping.wait(PING_SECONDS / 5 if ailment else PING_SECONDS)
 
 
-def _judge(store: Store, answers: bool) -> Durability:
+def _judge(store: Store, ailment: str) -> Durability:
     try:
-        return durability(store.nodes()) if answers else Durability(False)
+        return Durability(False) if ailment else durability(store.nodes())
     except FAILURES as error:
         return Durability(False, f"it cannot be asked how it writes: {error}")
 
 
-def _news(answers: bool, url: str) -> str:
-    place = url.rpartition("@")[2]
-    if answers:
-        return f"Redis answers at {place}. "
-    return f"Redis does not answer at {place}; not ready until it does"
+def _news(place: str, ailment: str) -> str:
+    if ailment:
+        return f"Redis cannot be used at {place}: {ailment}; not ready until it can"
+    return f"Redis answers at {place}. "
 
 
 def _level(ready: bool, proven: bool) -> int:

@@ -20,7 +20,9 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from clipcurate.errors import ClipcurateError, StorageError, UnavailableError
+from services.counter.access import Access
 from services.counter.address import Address
+from services.counter.refusals import is_refusal, remedy
 
 _SCRIPTS = resources.files("services.counter") / "scripts"
 _CONNECT_SECONDS = 5.0
@@ -61,11 +63,18 @@ def translate(error: Exception) -> ClipcurateError | None:
     if not isinstance(error, FAILURES):
         return None
     # In scripts and pipelines the code stands in the middle of the message.
+    if is_refusal(error):
+        return UnavailableError(f"Redis refuses the counter ({error}); {remedy(error)}")
     if _passes(error):
-        return UnavailableError(f"Redis cannot be reached ({error}); the call may be repeated")
+        what_to_do = remedy(error) or "the call may be repeated"
+        return UnavailableError(f"Redis cannot be reached ({error}); {what_to_do}")
     if isinstance(error, redis.OutOfMemoryError) or _CANNOT_WRITE.search(str(error)):
         return StorageError(f"Redis cannot write: {error}; give it disk or memory")
     return None
+
+
+def _advice(error: Exception) -> str:
+    return f"{error}; {remedy(error)}".removesuffix("; ")
 
 
 def _passes(error: Exception) -> bool:
@@ -88,16 +97,31 @@ class Script:
 
 
 class Store:
-    """A Redis or a Redis Cluster, and the service's scripts."""
+    """A Redis or a Redis Cluster, and the service's scripts.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        url: its address.
+        access: credentials beside those in the address.
+
+    Raises:
+        InvalidInputError: it is no address, or its credentials are not in order.
+    """
+
+    def __init__(self, url: str, access: Access | None = None) -> None:
         self._address = Address.parse(url)
+        self._access = access.options(self._address) if access else {}
+
+    @property
+    def place(self) -> str:
+        """Where Redis is, for people."""
+        return self._address.place
 
     # Any: redis-py types every reply as bytes or str, whatever decode_responses says.
     @cached_property
     def redis(self) -> Any:
         """The client for commands on one key. Of a cluster it is made once the cluster answers."""
         return self._address.client(
+            **self._access,
             socket_connect_timeout=_CONNECT_SECONDS,
             socket_timeout=_ANSWER_SECONDS,
             health_check_interval=15,
@@ -125,14 +149,22 @@ class Store:
             return [self.redis]
         return [self.redis.get_redis_connection(node) for node in self.redis.get_nodes()]
 
-    def answers(self) -> bool:
-        """Say whether Redis can be read now."""
+    def ailment(self) -> str:
+        """Return why Redis cannot be read now, and what to do; empty if it can."""
         try:
             self.redis.zcard(ACTIVE_RUNS)
-        except FAILURES:
+        except FAILURES as error:
             self._look_again()
-            return False
-        return True
+            return _advice(error)
+        return ""
+
+    def forbids(self) -> str:
+        """Return what Redis's ACL denies the counter, and what to do; empty if it lets it write."""
+        try:
+            self.redis.eval("return redis.call('del', KEYS[1])", 1, run_prefix("") + "nothing")
+        except FAILURES as error:
+            return _advice(error) if is_refusal(error) else ""
+        return ""
 
     @cached_property
     def scripts(self) -> dict[str, Script]:

@@ -204,4 +204,4 @@ def test_redis_that_is_not_there(command_line: CommandLine, tmp_path: Path, meta
     write(tmp_path / "pool" / "a.parquet", ["a cat"])
     args = ["--pool", tmp_path / "pool", "--metadata", metadata, "--output", tmp_path / "out"]
     message = refused(command_line, *args, "--t", 5, "--redis", "redis://127.0.0.1:1/0")
-    assert "Redis does not answer at redis://127.0.0.1:1" in message
+    assert "Redis cannot be used at redis://127.0.0.1:1" in message

@@ -38,3 +38,19 @@ def test_what_is_no_address_is_said_without_its_password(url: str) -> None:
     with pytest.raises(InvalidInputError, match="redis://HOST:PORT") as caught:
         Address.parse(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+        ("rediss://user:secret@host?ssl_keyfile=/secret", "rediss://host"),
+        ("unix://user@/run/redis.sock?password=secret", "unix:///run/redis.sock"),
+        ("redis+cluster://:secret@a:7000,b", "redis://a:7000,b:6379"),
+    ],
+)
+def test_people_see_an_address_without_its_password(url: str, place: str) -> None:
+    found = Address.parse(url)
+    assert found.place == place
+    assert "secret" not in repr(found)
+    assert found.has_login is ("@" in url)

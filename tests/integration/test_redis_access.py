@@ -1,0 +1,221 @@
+"""The counter and a real Redis with TLS, passwords and rights: who gets in, and what is said."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipcurate.errors import UnavailableError
+from clipcurate.rpc.clients import LedgerClient
+from clipcurate.rpc.probe import ailment
+from services.counter.access import Access
+from services.counter.refusals import remedy
+from services.counter.store import FAILURES, Store, translate
+from tests.certificates import Authority
+from tests.ports import free_port
+from tests.redis_servers import DURABLE, server
+from tests.waiting import wait_until
+
+REDIS = shutil.which("redis-server")
+RIGHTS = "~clipcurate:* -@all +@read +@write +@scripting +@connection +info +config|get"
+"""As docs/operations/security.md has them."""
+
+pytestmark = pytest.mark.skipif(not REDIS, reason="no redis-server of a system package, with TLS")
+
+
+@dataclass
+class Guarded:
+    """A Redis that wants certificates and passwords, and its administrator's connection."""
+
+    authority: Authority
+    stranger: Authority
+    port: int
+    admin: Any
+
+    @property
+    def url(self) -> str:
+        return f"rediss://localhost:{self.port}"
+
+    def counter(self, folder: str = "counter") -> dict[str, Path]:
+        """The files of the counter."""
+        place = self.authority.folder / folder
+        files = {"certificate": "tls.crt", "key": "tls.key", "authority": "ca.crt"}
+        return {name: place / file for name, file in files.items()}
+
+    def user(self, *rules: str) -> None:
+        """Make the counter's user anew."""
+        self.admin.execute_command("ACL", "SETUSER", "counter", "reset", "on", *rules)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    assert REDIS
+    folder = tmp_path_factory.mktemp("redis")
+    authority, stranger = Authority(folder / "ours"), Authority(folder / "others")
+    files = authority.issue("redis")
+    authority.issue("counter")
+    stranger.issue("counter")
+    port = free_port()
+    options = ["--tls-port", str(port), "--tls-cert-file", str(files / "tls.crt")]
+    options += ["--tls-key-file", str(files / "tls.key")]
+    options += ["--tls-ca-cert-file", str(files / "ca.crt")]
+    with server(REDIS, *options, *DURABLE) as found, closing(found.client()) as admin:
+        admin.config_set("requirepass", "default's secret")
+        yield Guarded(authority, stranger, port, admin)
+
+
+@pytest.fixture
+def user(guarded: Guarded) -> Guarded:
+    """With the counter's user, all its rights and its password."""
+    guarded.user(">its secret", *RIGHTS.split())
+    return guarded
+
+
+def refusal(url: str, access: Access) -> str:
+    """What a client of the counter is told, and the counter's log says."""
+    with closing(Store(url, access)) as store:
+        said = store.ailment() or store.forbids()
+        try:
+            store.redis.eval("return redis.call('del', KEYS[1])", 1, "clipcurate:x")
+        except FAILURES as error:
+            translated = translate(error)
+            assert isinstance(translated, UnavailableError)
+            assert remedy(error) in str(translated)
+            assert remedy(error) in said
+            assert "secret" not in said + str(translated)
+            return str(translated)
+    raise AssertionError("Redis let it in")
+
+
+def test_user_password_and_certificate_open_the_door(user: Guarded) -> None:
+    access = Access("counter", "its secret", **user.counter())
+    with closing(Store(user.url, access)) as store:
+        assert store.ailment() == store.forbids() == ""
+
+
+def test_without_or_with_a_wrong_password(user: Guarded) -> None:
+    assert "CLIPCURATE_COUNTER_REDIS_PASSWORD or " in refusal(user.url, Access(**user.counter()))
+    for access in (Access("counter", "a secret"), Access("nobody", "its secret")):
+        words = refusal(user.url, Access(access.user, access.password, **user.counter()))
+        assert (
+            "Redis refuses this user and password: set CLIPCURATE_COUNTER_REDIS_PASSWORD" in words
+        )
+
+
+def test_without_or_with_a_wrong_authority(user: Guarded) -> None:
+    for authority in (None, user.stranger.folder / "counter" / "ca.crt"):
+        access = Access("counter", "its secret", **user.counter() | {"authority": authority})
+        words = refusal(user.url, access)
+        assert "CLIPCURATE_COUNTER_REDIS_TLS_AUTHORITY name the file" in words
+
+
+def test_without_or_with_a_wrong_certificate(user: Guarded) -> None:
+    strange = user.stranger.folder / "counter"
+    for pair in ({}, {"certificate": strange / "tls.crt", "key": strange / "tls.key"}):
+        files = {"authority": user.counter()["authority"], **pair}
+        words = refusal(user.url, Access("counter", "its secret", **files))
+        assert "CLIPCURATE_COUNTER_REDIS_TLS_CERTIFICATE and" in words
+
+
+def test_by_a_name_that_is_not_redis_s(user: Guarded) -> None:
+    url = f"rediss://127.0.0.2:{user.port}"
+    user.admin.config_set("bind", "127.0.0.1 127.0.0.2")
+    words = refusal(url, Access("counter", "its secret", **user.counter()))
+    assert "CLIPCURATE_COUNTER_REDIS_URL name the host as the certificate does" in words
+
+
+def test_in_plaintext(user: Guarded) -> None:
+    words = refusal(f"redis://localhost:{user.port}", Access("counter", "its secret"))
+    assert "let CLIPCURATE_COUNTER_REDIS_URL begin with rediss://" in words
+
+
+def test_with_tls_to_a_redis_without(user: Guarded) -> None:
+    assert REDIS
+    port = free_port()
+    url = f"rediss://localhost:{port}"
+    with server(REDIS, port=port), closing(Store(url, Access(**user.counter()))) as store:
+        words = store.ailment()  # Redis waits for more, so this takes a while
+    assert "does Redis speak TLS if CLIPCURATE_COUNTER_REDIS_URL begins with rediss://?" in words
+
+
+@pytest.mark.parametrize(
+    "rights",
+    [
+        "~clipcurate:* +get",
+        RIGHTS.replace("clipcurate", "other"),
+        RIGHTS.replace("+@write", ""),
+        RIGHTS.replace("+@scripting", ""),
+    ],
+)
+def test_with_too_few_rights(guarded: Guarded, rights: str) -> None:
+    guarded.user(">its secret", *rights.split())
+    words = refusal(guarded.url, Access("counter", "its secret", **guarded.counter()))
+    assert "give it the keys and commands that docs/operations/security.md lists" in words
+
+
+@contextmanager
+def counting(folder: Path, url: str, **settings: object) -> Iterator[tuple[str, Path]]:
+    """A counter of its own process: its address and its log."""
+    ready, log = folder / "address", folder / "log"
+    values = {"redis_url": url, "ready_file": ready, "require_durable": "true", **settings}
+    own = {f"CLIPCURATE_COUNTER_{name.upper()}": str(value) for name, value in values.items()}
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "services.counter"]
+        process = subprocess.Popen(command, env=os.environ | own, stdout=output, stderr=output)
+    try:
+        wait_until(lambda: ready.exists() and ready.read_text(), 60, "the counter listens")
+        yield ready.read_text(), log
+        assert process.poll() is None, log.read_text()
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0, log.read_text()
+
+
+def settings_of_files(guarded: Guarded) -> dict[str, Path]:
+    return {f"redis_tls_{name}": path for name, path in guarded.counter().items()}
+
+
+def test_the_counter_waits_for_the_right_password_and_takes_new_ones(
+    user: Guarded, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text("a secret\n")
+    credentials = settings_of_files(user) | {"redis_password_file": file}
+    with counting(tmp_path, user.url, redis_user="counter", **credentials) as (address, log):
+        words = "set CLIPCURATE_COUNTER_REDIS_PASSWORD or"
+        wait_until(lambda: words in log.read_text(), 30, "the log says what to do")
+        assert ailment(address).endswith("not serving")
+        with LedgerClient(address) as client, pytest.raises(UnavailableError, match=words):
+            client.list_runs()
+        file.write_text("its secret\n")
+        wait_until(lambda: not ailment(address), 30, "the counter is ready")
+        user.user(">another secret", *RIGHTS.split())
+        user.admin.execute_command("CLIENT", "KILL", "USER", "counter")
+        wait_until(lambda: ailment(address), 30, "the counter is not ready")
+        file.write_text("another secret\n")
+        wait_until(lambda: not ailment(address), 30, "the counter is ready again")
+        with LedgerClient(address) as client:
+            assert client.list_runs() == []
+        assert "secret" not in log.read_text()
+
+
+def test_the_counter_takes_renewed_certificates(user: Guarded, tmp_path: Path) -> None:
+    login = {"redis_user": "counter", "redis_password": "its secret"}
+    with counting(tmp_path, user.url, **settings_of_files(user), **login) as (address, log):
+        wait_until(lambda: not ailment(address), 30, "the counter is ready")
+        fresh = Authority(user.authority.folder)
+        files = fresh.issue("redis")
+        for name, file in (("cert", "tls.crt"), ("key", "tls.key"), ("ca-cert", "ca.crt")):
+            user.admin.config_set(f"tls-{name}-file", str(files / file))
+        user.admin.execute_command("CLIENT", "KILL", "USER", "counter")
+        wait_until(lambda: ailment(address), 30, "the counter is not ready")
+        assert "REDIS_TLS_AUTHORITY name the file" in log.read_text()
+        fresh.issue("counter")
+        wait_until(lambda: not ailment(address), 30, "the counter is ready again")
