@@ -28,9 +28,19 @@ def server_credentials(settings: SecuritySettings) -> grpc.ServerCredentials | N
             "service would listen in plaintext: set tls_certificate, tls_key too"
         )
     files = _files(settings)
+    shown = files.current()
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal shown
+        pems = files.current()
+        if pems is shown:
+            return None
+        shown = pems
+        return _configuration(pems)
+
     return grpc.dynamic_ssl_server_credentials(
-        _configuration(files.current()),
-        lambda: _configuration(files.current()),
+        _configuration(shown),
+        renewed,  # type: ignore[arg-type]  # the stubs forget that None means: as before
         require_client_authentication=settings.tls_authority is not None,
     )
 

@@ -26,11 +26,24 @@ def missing() -> str:
     return ""
 
 
+def open_to_all(folder: Path) -> None:
+    """Let the services' user read and write everything below a folder."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+
+
+def hashes(output: Path) -> dict[str, str]:
+    """Return the hash of each dataset below an output folder, by its kind."""
+    found = [json.loads(path.read_text()) for path in output.glob("datasets/*/manifest.json")]
+    return {one["identity"]["kind"]: one["dataset_hash"] for one in found}
+
+
 @dataclass(frozen=True)
 class Compose:
-    """`docker compose` on the project's file, with /data at `data`."""
+    """`docker compose` on the project's file, with /data at `data`, and on more files over it."""
 
     data: Path
+    overlays: tuple[Path, ...] = ()
 
     def __call__(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a compose command; its output goes to the test's own if it fails."""
@@ -65,6 +78,7 @@ class Compose:
             f"{name.upper()}_IMAGE": f"clipcurate/{name}:test" for name in (*SERVICES, "demo")
         }
         own = {"COMPOSE_PROJECT_NAME": f"clipcurate-{os.getpid()}", "DATA": str(self.data)}
+        own["COMPOSE_FILE"] = ":".join(map(str, (ROOT / "docker-compose.yml", *self.overlays)))
         return {**os.environ, **ports, **images, **own}
 
     def containers(self, service: str) -> list[str]:
@@ -81,6 +95,12 @@ def engine(*words: str) -> str:
     done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def healthy(container: str) -> bool:
+    """Say whether a container runs and its own check finds it well."""
+    state = inspect([container])[0]["State"]
+    return bool(state["Running"] and state["Health"]["Status"] == "healthy")
 
 
 def inspect(names: Sequence[str]) -> list[dict[str, Any]]:

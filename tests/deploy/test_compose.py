@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CommandLine
-from tests.deploy.compose import SERVICES, USER, Compose, engine, inspect, missing
+from tests.deploy.compose import (
+    SERVICES,
+    USER,
+    Compose,
+    engine,
+    hashes,
+    inspect,
+    missing,
+    open_to_all,
+)
 from tests.pools import make_pool, write_metadata
 from tests.waiting import wait_until
 
@@ -29,8 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for part in range(PARTS):
             make_pool(folder / f"pool-{number}" / f"{part:02}", ROWS, seed=number * PARTS + part)
     write_metadata(folder / "metadata.json")
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o777 if path.is_dir() else 0o666)
+    open_to_all(folder)
     return folder
 
 
@@ -54,12 +62,6 @@ def submit(number: int) -> list[str]:
     pool = ("--pool", f"/data/pool-{number}", "--metadata", "/data/metadata.json")
     command = ("run", "--rm", "-T", "client", "submit", "--watch")
     return [*command, *pool, "--output", f"/data/out-{number}", *WANTED]
-
-
-def hashes(output: Path) -> dict[str, str]:
-    """The hash of each dataset below an output folder, by its kind."""
-    found = [json.loads(path.read_text()) for path in output.glob("datasets/*/manifest.json")]
-    return {one["identity"]["kind"]: one["dataset_hash"] for one in found}
 
 
 def embedded(number: int, data: Path, output: Path, command_line: CommandLine) -> dict[str, str]:
