@@ -42,6 +42,8 @@ _AWAY = (
 )
 FAILURES = (redis.RedisError, RedisClusterException)
 """What a call of Redis may raise."""
+_RIGHTS = "redis.call('time'); return redis.call('del', KEYS[1])"
+"""What wants all rights of a script, and changes nothing where there is no such key."""
 RUNS = "clipcurate:runs"
 """Sorted set of all run ids by time of creation."""
 ACTIVE_RUNS = "clipcurate:active"
@@ -161,7 +163,7 @@ class Store:
     def forbids(self) -> str:
         """Return what Redis's ACL denies the counter, and what to do; empty if it lets it write."""
         try:
-            self.redis.eval("return redis.call('del', KEYS[1])", 1, run_prefix("") + "nothing")
+            self.redis.eval(_RIGHTS, 1, run_prefix("") + "nothing")
         except FAILURES as error:
             return _advice(error) if is_refusal(error) else ""
         return ""

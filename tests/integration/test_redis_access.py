@@ -1,14 +1,11 @@
 """The counter and a real Redis with TLS, passwords and rights: who gets in, and what is said."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,56 +16,18 @@ from services.counter.access import Access
 from services.counter.refusals import remedy
 from services.counter.store import FAILURES, Store, translate
 from tests.certificates import Authority
+from tests.guarded_redis import REDIS, RIGHTS, Guarded, guarded_redis
 from tests.ports import free_port
-from tests.redis_servers import DURABLE, server
+from tests.redis_servers import server
 from tests.waiting import wait_until
-
-REDIS = shutil.which("redis-server")
-RIGHTS = "~clipcurate:* -@all +@read +@write +@scripting +@connection +info +config|get"
-"""As docs/operations/security.md has them."""
 
 pytestmark = pytest.mark.skipif(not REDIS, reason="no redis-server of a system package, with TLS")
 
 
-@dataclass
-class Guarded:
-    """A Redis that wants certificates and passwords, and its administrator's connection."""
-
-    authority: Authority
-    stranger: Authority
-    port: int
-    admin: Any
-
-    @property
-    def url(self) -> str:
-        return f"rediss://localhost:{self.port}"
-
-    def counter(self, folder: str = "counter") -> dict[str, Path]:
-        """The files of the counter."""
-        place = self.authority.folder / folder
-        files = {"certificate": "tls.crt", "key": "tls.key", "authority": "ca.crt"}
-        return {name: place / file for name, file in files.items()}
-
-    def user(self, *rules: str) -> None:
-        """Make the counter's user anew."""
-        self.admin.execute_command("ACL", "SETUSER", "counter", "reset", "on", *rules)
-
-
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    assert REDIS
-    folder = tmp_path_factory.mktemp("redis")
-    authority, stranger = Authority(folder / "ours"), Authority(folder / "others")
-    files = authority.issue("redis")
-    authority.issue("counter")
-    stranger.issue("counter")
-    port = free_port()
-    options = ["--tls-port", str(port), "--tls-cert-file", str(files / "tls.crt")]
-    options += ["--tls-key-file", str(files / "tls.key")]
-    options += ["--tls-ca-cert-file", str(files / "ca.crt")]
-    with server(REDIS, *options, *DURABLE) as found, closing(found.client()) as admin:
-        admin.config_set("requirepass", "default's secret")
-        yield Guarded(authority, stranger, port, admin)
+    with guarded_redis(tmp_path_factory.mktemp("redis")) as found:
+        yield found
 
 
 @pytest.fixture
@@ -95,15 +54,15 @@ def refusal(url: str, access: Access) -> str:
 
 
 def test_user_password_and_certificate_open_the_door(user: Guarded) -> None:
-    access = Access("counter", "its secret", **user.counter())
+    access = Access("counter", "its secret", **user.files)
     with closing(Store(user.url, access)) as store:
         assert store.ailment() == store.forbids() == ""
 
 
 def test_without_or_with_a_wrong_password(user: Guarded) -> None:
-    assert "CLIPCURATE_COUNTER_REDIS_PASSWORD or " in refusal(user.url, Access(**user.counter()))
+    assert "CLIPCURATE_COUNTER_REDIS_PASSWORD or " in refusal(user.url, Access(**user.files))
     for access in (Access("counter", "a secret"), Access("nobody", "its secret")):
-        words = refusal(user.url, Access(access.user, access.password, **user.counter()))
+        words = refusal(user.url, Access(access.user, access.password, **user.files))
         assert (
             "Redis refuses this user and password: set CLIPCURATE_COUNTER_REDIS_PASSWORD" in words
         )
@@ -111,7 +70,7 @@ def test_without_or_with_a_wrong_password(user: Guarded) -> None:
 
 def test_without_or_with_a_wrong_authority(user: Guarded) -> None:
     for authority in (None, user.stranger.folder / "counter" / "ca.crt"):
-        access = Access("counter", "its secret", **user.counter() | {"authority": authority})
+        access = Access("counter", "its secret", **user.files | {"authority": authority})
         words = refusal(user.url, access)
         assert "CLIPCURATE_COUNTER_REDIS_TLS_AUTHORITY name the file" in words
 
@@ -119,7 +78,7 @@ def test_without_or_with_a_wrong_authority(user: Guarded) -> None:
 def test_without_or_with_a_wrong_certificate(user: Guarded) -> None:
     strange = user.stranger.folder / "counter"
     for pair in ({}, {"certificate": strange / "tls.crt", "key": strange / "tls.key"}):
-        files = {"authority": user.counter()["authority"], **pair}
+        files = {"authority": user.files["authority"], **pair}
         words = refusal(user.url, Access("counter", "its secret", **files))
         assert "CLIPCURATE_COUNTER_REDIS_TLS_CERTIFICATE and" in words
 
@@ -127,7 +86,7 @@ def test_without_or_with_a_wrong_certificate(user: Guarded) -> None:
 def test_by_a_name_that_is_not_redis_s(user: Guarded) -> None:
     url = f"rediss://127.0.0.2:{user.port}"
     user.admin.config_set("bind", "127.0.0.1 127.0.0.2")
-    words = refusal(url, Access("counter", "its secret", **user.counter()))
+    words = refusal(url, Access("counter", "its secret", **user.files))
     assert "CLIPCURATE_COUNTER_REDIS_URL name the host as the certificate does" in words
 
 
@@ -137,10 +96,9 @@ def test_in_plaintext(user: Guarded) -> None:
 
 
 def test_with_tls_to_a_redis_without(user: Guarded) -> None:
-    assert REDIS
     port = free_port()
     url = f"rediss://localhost:{port}"
-    with server(REDIS, port=port), closing(Store(url, Access(**user.counter()))) as store:
+    with server(REDIS, port=port), closing(Store(url, Access(**user.files))) as store:
         words = store.ailment()  # Redis waits for more, so this takes a while
     assert "does Redis speak TLS if CLIPCURATE_COUNTER_REDIS_URL begins with rediss://?" in words
 
@@ -152,11 +110,12 @@ def test_with_tls_to_a_redis_without(user: Guarded) -> None:
         RIGHTS.replace("clipcurate", "other"),
         RIGHTS.replace("+@write", ""),
         RIGHTS.replace("+@scripting", ""),
+        RIGHTS.replace("+time", ""),
     ],
 )
 def test_with_too_few_rights(guarded: Guarded, rights: str) -> None:
     guarded.user(">its secret", *rights.split())
-    words = refusal(guarded.url, Access("counter", "its secret", **guarded.counter()))
+    words = refusal(guarded.url, Access("counter", "its secret", **guarded.files))
     assert "give it the keys and commands that docs/operations/security.md lists" in words
 
 
@@ -179,7 +138,7 @@ def counting(folder: Path, url: str, **settings: object) -> Iterator[tuple[str, 
 
 
 def settings_of_files(guarded: Guarded) -> dict[str, Path]:
-    return {f"redis_tls_{name}": path for name, path in guarded.counter().items()}
+    return {f"redis_tls_{name}": path for name, path in guarded.files.items()}
 
 
 def test_the_counter_waits_for_the_right_password_and_takes_new_ones(
