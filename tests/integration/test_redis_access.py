@@ -21,6 +21,8 @@ from tests.ports import free_port
 from tests.redis_servers import server
 from tests.waiting import wait_until
 
+SCRIPT = "redis.call('time'); return redis.call('del', KEYS[1])"
+
 pytestmark = pytest.mark.skipif(not REDIS, reason="no redis-server of a system package, with TLS")
 
 
@@ -42,7 +44,7 @@ def refusal(url: str, access: Access) -> str:
     with closing(Store(url, access)) as store:
         said = store.ailment() or store.forbids()
         try:
-            store.redis.eval("return redis.call('del', KEYS[1])", 1, "clipcurate:x")
+            store.redis.eval(SCRIPT, 1, "clipcurate:x")
         except FAILURES as error:
             translated = translate(error)
             assert isinstance(translated, UnavailableError)
