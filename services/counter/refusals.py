@@ -42,7 +42,8 @@ _REMEDIES = tuple(
             f"{_SETTING}TLS_CERTIFICATE and {_SETTING}TLS_KEY name it",
         ),
         (
-            r"KEY_VALUES_MISMATCH|PEM lib|No such file|Permission denied",
+            r"KEY_VALUES_MISMATCH|PEM lib"
+            r"|connecting to [^/]\S*:\d+\. (No such file|Permission denied)",
             f"the files that {_SETTING}TLS_* or {_SETTING}URL name are not in order: a certificate "
             "and its key, and an authority, all in PEM and readable",
         ),

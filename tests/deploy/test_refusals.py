@@ -102,6 +102,15 @@ def test_a_pool_goes_through_with_tls_on_every_hop(
     assert hashes(data / "out") == hashes(tmp_path / "out")
 
 
+def what_a_client_is_told(compose: Compose, others: Path, files: dict[str, str]) -> str:
+    """What `runs` says, on one line, with other files, some of them from the folder `/others`."""
+    words = [f"--env={TLS}{name}={value}" for name, value in files.items()]
+    words.append(f"--volume={others}:/others:ro")
+    done = compose("run", "--rm", "-T", *words, "client", "runs", check=False)
+    assert done.returncode == 1
+    return " ".join(done.stderr.split())
+
+
 NOTHING = dict.fromkeys(("CERTIFICATE", "KEY", "AUTHORITY"), "")
 STRANGER = {"CERTIFICATE": "/others/client/tls.crt", "KEY": "/others/client/tls.key"}
 
@@ -120,33 +129,27 @@ STRANGER = {"CERTIFICATE": "/others/client/tls.crt", "KEY": "/others/client/tls.
             "the service refuses the certificate /others/client/tls.crt",
             "CERTIFICATE_VERIFY_FAILED: unable to get local issuer certificate",
         ),
-        (
-            {"AUTHORITY": "/others/client/ca.crt"},
-            f"is not signed by /others/client/ca.crt: let {TLS}AUTHORITY name",
-            "",
-        ),
     ],
-    ids=["plaintext", "no certificate", "wrong certificate", "wrong authority"],
+    ids=["plaintext", "no certificate", "wrong certificate"],
 )
 def test_a_client_that_cannot_show_who_it_is(
     compose: Compose, folder: Path, files: dict[str, str], told: str, logged: str
 ) -> None:
-    words = [f"--env={TLS}{name}={value}" for name, value in files.items()]
-    words.append(f"--volume={folder / 'others'}:/others:ro")
-    done = compose("run", "--rm", "-T", *words, "client", "runs", check=False)
-    assert done.returncode == 1
-    assert told in " ".join(done.stderr.split())
+    assert told in what_a_client_is_told(compose, folder / "others", files)
     assert logged in compose("logs", "counter").stdout
+
+
+def test_a_client_of_another_authority_believes_no_service(compose: Compose, folder: Path) -> None:
+    words = what_a_client_is_told(
+        compose, folder / "others", {"AUTHORITY": "/others/client/ca.crt"}
+    )
+    assert f"is not signed by /others/client/ca.crt: let {TLS}AUTHORITY name" in words
 
 
 def test_a_client_that_is_somebody_else(compose: Compose, folder: Path) -> None:
     refusal = "matcher may not call clipcurate.v1.Ledger/ListRuns; client may"
-    words = f"--volume={folder / 'ours' / 'matcher'}:/matcher:ro"
-    files = {"CERTIFICATE": "/matcher/tls.crt", "KEY": "/matcher/tls.key"}
-    own = [f"--env={TLS}{name}={path}" for name, path in files.items()]
-    done = compose("run", "--rm", "-T", words, *own, "client", "runs", check=False)
-    assert done.returncode == 1
-    assert refusal in " ".join(done.stderr.split())
+    files = {"CERTIFICATE": "/others/matcher/tls.crt", "KEY": "/others/matcher/tls.key"}
+    assert refusal in what_a_client_is_told(compose, folder / "ours", files)
     assert f"refused: {refusal}" in compose("logs", "counter").stdout
 
 

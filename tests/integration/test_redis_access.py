@@ -105,6 +105,22 @@ def test_with_tls_to_a_redis_without(user: Guarded) -> None:
     assert "does Redis speak TLS if CLIPCURATE_COUNTER_REDIS_URL begins with rediss://?" in words
 
 
+def test_with_files_that_went_away(user: Guarded, tmp_path: Path) -> None:
+    files = {name: tmp_path / path.name for name, path in user.files.items()}
+    for name, path in user.files.items():
+        files[name].write_bytes(path.read_bytes())
+    with closing(Store(user.url, Access("counter", "its secret", **files))) as store:
+        assert store.ailment() == ""
+        files["authority"].unlink()
+        store.redis.connection_pool.disconnect()
+        assert "the files that CLIPCURATE_COUNTER_REDIS_TLS_* or" in store.ailment()
+
+
+def test_a_socket_that_is_not_there_is_waited_for_without_advice(tmp_path: Path) -> None:
+    with closing(Store(f"unix://{tmp_path}/socket")) as store:
+        assert store.ailment().endswith("No such file or directory.")
+
+
 @pytest.mark.parametrize(
     "rights",
     [
