@@ -149,11 +149,12 @@ class CountStore:
         The script goes along: a server that has just lost all scripts answers like any other.
         """
         text = self._store.scripts["replace"].text
+        run = run_prefix(run_id) + "run"
         with self._store.node(run_id) as node:
             pipe = node.pipeline(transaction=False)
             for put in puts:
                 values = (put.known, put.marks, put.counts)
-                pipe.eval(text, 2, *self._keys(run_id, put.part), *values)
+                pipe.eval(text, 3, *self._keys(run_id, put.part), run, *values)
             replies: list[int] = pipe.execute()
         return replies
 

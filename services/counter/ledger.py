@@ -85,6 +85,7 @@ class Ledger(RunReader):
         if spec.stability.announced_pairs:
             require_no_whole(requests, dedup=bool(spec.dedup_partitions))
         require_same(run_id, self._spec(run_id) or spec, spec)
+        self._store.announce()
         now = time.time()
         if not register(self._store, run_id, spec, emissions, now, anew=anew):
             raise self.absence(run_id)
@@ -139,9 +140,9 @@ class Ledger(RunReader):
 
     def _rest(self, run_id: str) -> None:
         """Nothing can be handed out: mend what a crash left closed, forget what has ended."""
-        if not self._known(run_id):  # Redis has lost it, or it is archived
+        if self._spec(run_id) is None:  # Redis has lost it, or it is archived
             self._redis.zrem(ACTIVE_RUNS, run_id)
-            if self._known(run_id):  # someone registered it at the same moment
+            if self._spec(run_id) is not None:  # someone registered it at the same moment
                 self._activate(run_id)
             return
         if self._open_due(run_id) or self.state(run_id) not in ENDED:

@@ -97,11 +97,9 @@ class RunReader:
             raise self.absence(run_id)
         return spec
 
-    def _known(self, run_id: str) -> bool:
-        return bool(self._redis.hexists(run_prefix(run_id) + "run", "spec"))
-
     def _spec(self, run_id: str) -> pb.RunSpec | None:
-        value = self._redis.hget(run_prefix(run_id) + "run", "spec")
+        value, schema = self._redis.hmget(run_prefix(run_id) + "run", "spec", "schema")
+        self._store.require_known(schema)  # here, since every reading of a run begins with this
         return None if value is None else pb.RunSpec.FromString(value)
 
     def marker(self, run_id: str) -> pb.Run | None:

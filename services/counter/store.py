@@ -23,6 +23,7 @@ from clipcurate.errors import ClipcurateError, StorageError, UnavailableError
 from services.counter.access import Access
 from services.counter.address import Address
 from services.counter.refusals import is_refusal, remedy
+from services.counter.schema import MARK, VERSION, NewerSchemaError, newer_schema
 
 _SCRIPTS = resources.files("services.counter") / "scripts"
 _CONNECT_SECONDS = 5.0
@@ -67,6 +68,8 @@ def translate(error: Exception) -> ClipcurateError | None:
     # In scripts and pipelines the code stands in the middle of the message.
     if is_refusal(error):
         return UnavailableError(f"Redis refuses the counter ({error}); {remedy(error)}")
+    if newer := newer_schema(error):
+        return newer
     if _passes(error):
         what_to_do = remedy(error) or "the call may be repeated"
         return UnavailableError(f"Redis cannot be reached ({error}); {what_to_do}")
@@ -81,6 +84,10 @@ def _advice(error: Exception) -> str:
 
 def _passes(error: Exception) -> bool:
     return isinstance(error, _AWAY) or bool(_ELSEWHERE.search(str(error)))
+
+
+def _lua(name: str) -> str:
+    return (_SCRIPTS / f"{name}.lua").read_text()
 
 
 class Script:
@@ -104,14 +111,16 @@ class Store:
     Args:
         url: its address.
         access: credentials beside those in the address.
+        schema: the version of the layout that runs are made in, and the newest that is known.
 
     Raises:
         InvalidInputError: it is no address, or its credentials are not in order.
     """
 
-    def __init__(self, url: str, access: Access | None = None) -> None:
+    def __init__(self, url: str, access: Access | None = None, schema: int = VERSION) -> None:
         self._address = Address.parse(url)
         self._access = access.options(self._address) if access else {}
+        self._schema = schema
 
     @property
     def place(self) -> str:
@@ -138,12 +147,8 @@ class Store:
         Such a call fails, and is repeated, until the slot has arrived. After a failure the next
         call looks for the node again.
         """
-        try:
-            yield self._node(run_prefix(run_id))
-        except FAILURES as error:
-            if _passes(error):
-                self._look_again()
-            raise
+        with self._watched(run_prefix(run_id)) as node:
+            yield node
 
     def nodes(self) -> list[Any]:
         """Return a client of every node."""
@@ -152,9 +157,11 @@ class Store:
         return [self.redis.get_redis_connection(node) for node in self.redis.get_nodes()]
 
     def ailment(self) -> str:
-        """Return why Redis cannot be read now, and what to do; empty if it can."""
+        """Return why Redis cannot be worked with now, and what to do; empty if it can."""
         try:
-            self.redis.zcard(ACTIVE_RUNS)
+            self.require_known(self.redis.get(MARK))
+        except NewerSchemaError as error:
+            return error.remark
         except FAILURES as error:
             self._look_again()
             return _advice(error)
@@ -168,15 +175,33 @@ class Store:
             return _advice(error) if is_refusal(error) else ""
         return ""
 
+    def require_known(self, schema: bytes | int | None) -> None:
+        """Raise NewerSchemaError if this is a version (None: the first) that is not known."""
+        if int(schema or 1) > self._schema:
+            raise NewerSchemaError(int(schema or 1), self._schema)
+
+    def announce(self) -> None:
+        """Mark the store with the version in which a run is about to be made.
+
+        Raises:
+            NewerSchemaError: its mark is of a newer version; it is left as it is.
+        """
+        with self._watched(MARK) as node:
+            self.require_known(self.scripts["mark"].call(node, [MARK], (self._schema,)))
+
     @cached_property
     def scripts(self) -> dict[str, Script]:
-        """All scripts by name; the ledger's begin with the common part."""
-        common = (_SCRIPTS / "common.lua").read_text()
+        """All scripts by name; those of runs begin with a guard, the ledger's with more."""
         names = ["open_stage", "claim", "renew", "complete", "fail", "release", "resolve"]
         names += ["close_window", "create", "turn", "archive", "clear"]
-        found = {name: common + (_SCRIPTS / f"{name}.lua").read_text() for name in names}
-        found["replace"] = (_SCRIPTS / "replace.lua").read_text()
+        common = self._guard("KEYS[1] .. 'run'") + _lua("common")
+        found = {name: common + _lua(name) for name in names}
+        found["replace"] = self._guard("KEYS[3]") + _lua("replace")
+        found["mark"] = _lua("mark")
         return {name: Script(text) for name, text in found.items()}
+
+    def _guard(self, run_hash: str) -> str:
+        return f"local run_hash, known_schema = {run_hash}, {self._schema}\n{_lua('guard')}"
 
     def call(self, script: str, run_id: str, *args: Any) -> Any:
         """Run a ledger script on a run."""
@@ -186,6 +211,15 @@ class Store:
     def close(self) -> None:
         """Close all connections."""
         self.redis.close()
+
+    @contextmanager
+    def _watched(self, key: str) -> Iterator[Any]:
+        try:
+            yield self._node(key)
+        except FAILURES as error:
+            if _passes(error):
+                self._look_again()
+            raise
 
     def _node(self, key: str) -> Any:
         if not self._address.cluster:

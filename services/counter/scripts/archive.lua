@@ -4,5 +4,5 @@
 local run = key('run')
 if not known() or (redis.call('HGET', run, 'revision') or '') ~= ARGV[1] then return 0 end
 redis.call('DEL', run, key('order'), key('emissions'))
-redis.call('HSET', run, 'state', 'archived', 'marker', ARGV[2])
+redis.call('HSET', run, 'state', 'archived', 'marker', ARGV[2], 'schema', schema)
 return 1

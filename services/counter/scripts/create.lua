@@ -8,7 +8,9 @@ if redis.call('HGET', run, 'state') == 'archived' then
   if ARGV[4] ~= '1' then return 0 end
   redis.call('DEL', run)
 end
-redis.call('HSETNX', run, 'spec', ARGV[1])
+if redis.call('HSETNX', run, 'spec', ARGV[1]) == 1 then
+  redis.call('HSET', run, 'schema', known_schema)
+end
 redis.call('HSETNX', run, 'created', ARGV[2])
 redis.call('HSET', run, 'state', 'active', 'revision', ARGV[3])
 if ARGV[5] ~= '' then redis.call('HSETNX', run, 'trace', ARGV[5]) end
