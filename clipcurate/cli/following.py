@@ -6,16 +6,25 @@ from collections.abc import Iterator
 from clipcurate.cli.submission import Submission
 from clipcurate.errors import NotFoundError, UnavailableError
 from clipcurate.rpc.clients import LedgerClient
+from clipcurate.rpc.patience import AWAY_SECONDS, Waiting, patiently, silent
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
 WATCH_SECONDS = 0.5
-AWAY_SECONDS = 60.0
-"""How long the counter or Redis may be away, restarts included, before the command gives up."""
 
 
-def register(ledger: LedgerClient, submission: Submission, *, anew: bool = False) -> None:
-    """Hand a run to the services; again changes nothing, `anew` starts an archived one."""
-    ledger.create_run(submission.run_id, submission.spec, submission.emissions, anew=anew)
+def register(
+    ledger: LedgerClient,
+    submission: Submission,
+    *,
+    anew: bool = False,
+    waiting: Waiting = silent,
+) -> None:
+    """Hand a run to the services; again changes nothing, `anew` starts an archived one.
+
+    Planning it may have taken long, so a counter that is away is waited for; `waiting` is told.
+    """
+    wanted = (submission.run_id, submission.spec, submission.emissions)
+    patiently(lambda: ledger.create_run(*wanted, anew=anew), waiting)
 
 
 def updates(ledger: LedgerClient, submission: Submission) -> Iterator[pb.Run]:

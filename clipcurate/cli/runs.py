@@ -22,7 +22,9 @@ from clipcurate.cli.progress import (
 )
 from clipcurate.cli.submission import Submission, prepare
 from clipcurate.cli.wanted import Target, Wanted, spread
+from clipcurate.errors import UnavailableError
 from clipcurate.rpc.clients import LedgerClient
+from clipcurate.rpc.patience import AWAY_SECONDS
 from clipcurate.rpc.run_archive import load_run
 from clipcurate.rpc.settings import SecuritySettings
 from clipcurate.rpc.signals import stop_on_signals
@@ -89,11 +91,15 @@ def submit(
     emissions, training = wanted.emissions(target), wanted.training()
     submission = prepare(wanted.run(pool, metadata, output), emissions, training)
     with LedgerClient(server, SecuritySettings()) as ledger:
-        register(ledger, submission, anew=anew)
+        register(ledger, submission, anew=anew, waiting=_say_that_it_waits)
         if watching:
             _wait_for_end(ledger, submission)
         else:
             print(submission.run_id)
+
+
+def _say_that_it_waits(error: UnavailableError) -> None:
+    say(console, f"waiting for up to {AWAY_SECONDS:.0f} s: {error}", markup=False)
 
 
 def _wait_for_end(ledger: LedgerClient, submission: Submission) -> None:

@@ -21,7 +21,8 @@ def main() -> None:
     """Serve clients, and work for the counter if one is named, until a signal."""
     keep_freed_memory()
     settings = MatcherSettings()
-    library = Library(TableStore(settings.tables_folder), settings.cache_bytes)
+    tables = TableStore(settings.tables_folder)
+    library = Library(tables, settings.cache_bytes, expected=len(settings.metadata))
     with Server(settings, SERVICES) as server:
         matcher_pb2_grpc.add_MatcherServicer_to_server(MatcherService(library), server.grpc)
         server.start()

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from clipcurate.errors import InvalidInputError, NotFoundError
+from clipcurate.errors import InvalidInputError, NotFoundError, UnavailableError
 from clipcurate.languages import ByteCache, MatcherFor
 from clipcurate.matching import Matcher
 from clipcurate.metadata import Metadata
@@ -24,10 +24,17 @@ class Which(NamedTuple):
 
 
 class Library:
-    """Matchers: pinned ones, and under a byte budget those that runs used last."""
+    """Matchers: pinned ones, and under a byte budget those that runs used last.
 
-    def __init__(self, tables: TableStore, cache_bytes: int) -> None:
+    Args:
+        tables: where tables are kept.
+        cache_bytes: the budget.
+        expected: how many are going to be pinned; until then nothing can be asked for.
+    """
+
+    def __init__(self, tables: TableStore, cache_bytes: int, expected: int = 0) -> None:
         self._tables = tables
+        self._awaited = expected
         self._pinned: dict[Which, Matcher] = {}
         self._recent: ByteCache[Which, Matcher] = ByteCache(cache_bytes)
 
@@ -35,6 +42,7 @@ class Library:
         """Keep a matcher for good; its tables lie in the local folder."""
         which = Which(metadata.fingerprint, rule, engine)
         self._pinned[which] = self._tables.matcher("", *which, lambda: metadata)
+        self._awaited -= 1
 
     def list(self) -> dict[Which, Matcher]:
         """Return all matchers in order of fingerprint, rule and engine."""
@@ -44,9 +52,12 @@ class Library:
         """Return a matcher; "" means the only one.
 
         Raises:
+            UnavailableError: not all are pinned yet.
             NotFoundError: this process holds no such metadata.
             InvalidInputError: there are several, of other metadata or by other rules.
         """
+        if self._awaited > 0:
+            raise UnavailableError("this matcher is still loading its metadata; call again")
         held = self.list()
         found = {which: m for which, m in held.items() if fingerprint in ("", which.fingerprint)}
         if len({(which.fingerprint, which.rule) for which in found}) > 1:

@@ -42,6 +42,8 @@ _OPTIONS = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.service_config", _SERVICE_CONFIG),
     ("grpc.max_reconnect_backoff_ms", 2000),
+    # Who was started again may have another address; gRPC's own pause is 30 s.
+    ("grpc.dns_min_time_between_resolutions_ms", 2000),
     ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS[0] * 1000),
     ("grpc.http2.ping_timeout_ms", KEEPALIVE_SECONDS[1] * 1000),
     ("grpc.http2.max_pings_without_data", 0),

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from clipcurate import storage
-from clipcurate.errors import InvalidInputError, NotFoundError
+from clipcurate.errors import InvalidInputError, NotFoundError, UnavailableError
 from clipcurate.matching import Matcher, tables_key
 from clipcurate.metadata import Metadata
 from clipcurate.rpc.references import reference
@@ -53,6 +53,16 @@ def test_languages_are_loaded_when_they_are_asked_for(spec: pb.RunSpec, tmp_path
     assert matcher_for("fr") is None
     assert matcher_for("zh") is matcher
     assert len(list((tmp_path / "out" / "tables").iterdir())) == 1
+
+
+def test_nothing_can_be_asked_for_until_all_is_pinned(tmp_path: Path) -> None:
+    """Else a client that meets a matcher on its way up is told that its metadata are unknown."""
+    found = Library(TableStore(tmp_path / "local"), 0, expected=2)
+    for name in ("en", "zh"):
+        with pytest.raises(UnavailableError, match="call again"):
+            found.get(LISTS["en"].fingerprint)
+        found.pin(LISTS[name], "metaclip1", "token-trie")
+    assert found.get(LISTS["en"].fingerprint).entries.to_pylist() == ["cat", "dog"]
 
 
 def test_the_budget_keeps_the_last_one_used(spec: pb.RunSpec, tmp_path: Path) -> None:
