@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,9 @@ def made_up(rng: random.Random) -> tuple[list[str], dict[str, pa.Array]]:
     """Return 500,000 entries and texts of 10 words over one Zipf-distributed vocabulary."""
     letters = "etaoinshrdlucmfwyp"
     words = list({"".join(rng.choices(letters, k=rng.randrange(2, 10))) for _ in range(300_000)})
-    weights = [1 / (rank + 1) for rank in range(len(words))]
+    weights = list(accumulate(1 / (rank + 1) for rank in range(len(words))))
     entries = list(dict.fromkeys(words + [" ".join(rng.choices(words, k=2)) for _ in words]))
-    texts = [" ".join(rng.choices(words, weights, k=10)) for _ in range(TEXTS)]
+    texts = [" ".join(rng.choices(words, cum_weights=weights, k=10)) for _ in range(TEXTS)]
     return entries[:500_000], {"made up": pa.array(texts, pa.large_string())}
 
 
