@@ -6,7 +6,8 @@ a launcher needs beside that:
 - the ranks have time to save a checkpoint after SIGTERM: `SAVE_SECONDS` of the environment;
 - the exit status tells an error that would come again (`HOPELESS`) from the rest;
 - it ends with the process that started it;
-- in a pod of an Indexed Job, index 0 is the meeting place, and the others wait until it is there.
+- in a pod of an Indexed Job, whether our launcher, JobSet or Kubeflow's Trainer made it, index 0 is
+  the meeting place, and the others wait until it is there.
 """
 
 import os
@@ -27,6 +28,7 @@ from clipcurate.training.launch.contract import (
     ADDRESS,
     HOPELESS,
     INDEX,
+    KUBEFLOW_MEETING_PLACE,
     MEETING_PLACE,
     NAME,
     SAVE_SECONDS,
@@ -52,10 +54,10 @@ class MeetingPlace:
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "MeetingPlace | None":
         """Return the one that the environment names; None if there is just this machine."""
-        address = environment.get(MEETING_PLACE)
-        if not address:
+        kubeflow = ":".join(environment.get(name, "") for name in KUBEFLOW_MEETING_PLACE)
+        host, _, port = (environment.get(MEETING_PLACE) or kubeflow).rpartition(":")
+        if not host:
             return None
-        host, _, port = address.rpartition(":")
         return cls(host, int(port), environment[INDEX] == "0")
 
     def arguments(self, name: str, local_address: str) -> list[str]:

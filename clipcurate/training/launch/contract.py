@@ -18,6 +18,9 @@ SAVE_SECONDS = "CLIPCURATE_TRAINING_SAVE_SECONDS"
 MEETING_PLACE = "CLIPCURATE_TRAINING_MEETING_PLACE"
 """Environment of an agent in a cluster: HOST:PORT of index 0. Without it there is one machine."""
 
+KUBEFLOW_MEETING_PLACE = ("PET_MASTER_ADDR", "PET_MASTER_PORT")
+"""The same, by the names that Kubeflow's Trainer gives it: those of torchrun's own settings."""
+
 NAME = "CLIPCURATE_TRAINING_NAME"
 """Environment of an agent in a cluster: the training's name at the meeting place."""
 

@@ -26,6 +26,12 @@ def test_index_0_is_the_host() -> None:
     assert other and not other.here
 
 
+def test_kubeflow_names_the_host_its_own_way() -> None:
+    environment = {"PET_MASTER_ADDR": "a-node-0-0.a", "PET_MASTER_PORT": "29500"}
+    place = MeetingPlace.of(environment | {contract.INDEX: "1"})
+    assert place == MeetingPlace("a-node-0-0.a", 29500, here=False)
+
+
 def test_the_others_wait_until_it_listens() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
