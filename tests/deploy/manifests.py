@@ -20,9 +20,10 @@ from services.sampler.settings import SamplerSettings
 from services.trainer.settings import TrainerSettings
 from tests.conftest import ROOT
 
+GRPC_PORTS = {"counter": 50051, "matcher": 50052, "sampler": 50053, "trainer": 50054}
 KUBECTL = Path(sys.executable).with_name("kubectl")
 K8S = ROOT / "k8s"
-OVERLAYS = ("local", "production")
+OVERLAYS = ("local", "bare-node", "production")
 SETTINGS: tuple[type[BaseSettings], ...] = (
     CounterSettings,
     MatcherSettings,
@@ -31,12 +32,22 @@ SETTINGS: tuple[type[BaseSettings], ...] = (
     SecuritySettings,
 )
 OPTIONS = (
-    (("redis",), ("external-redis",)),
+    (("redis",), ("redis", "tls", "redis-tls", "cert-manager"), ("external-redis",)),
     (("storage-pvc",), ("storage-s3",)),
-    ((), ("gpu",), ("launcher",), ("launcher", "kueue")),
-    ((), ("network-policies", "egress"), ("tls", "cert-manager"), ("monitoring", "keda")),
+    ((), ("gpu",), ("launcher",), ("launcher", "kueue"), ("kubeflow",)),
+    ((), ("client", "network-policies", "egress"), ("tls", "cert-manager"), ("monitoring", "keda")),
 )
 """Components of which one each is taken; all of the last line together are a choice as well."""
+FILES = {
+    **{
+        f"{name}-tls": {"tls.crt", "tls.key", "ca.crt"} for name in (*GRPC_PORTS, "redis", "client")
+    },
+    "redis-ca": {"ca.crt"},
+    "clipcurate-redis": {"password", "url", "user"},
+}
+"""The keys of secrets."""
+FIRST = ("client", "kubeflow")
+"""Components that those after them patch."""
 
 Object = dict[str, Any]
 
@@ -45,7 +56,16 @@ def combinations() -> list[tuple[str, ...]]:
     """Every choice of components, and all that go together at once."""
     every = tuple(name for names in OPTIONS[-1] for name in names)
     choices = [*OPTIONS[:-1], (*OPTIONS[-1], every)]
-    return [tuple(name for part in parts for name in part) for parts in product(*choices)]
+    taken = ({name for part in parts for name in part} for parts in product(*choices))
+    return sorted({tuple(sorted(names, key=_position)) for names in taken})
+
+
+def _position(component: str) -> tuple[bool, str]:
+    """Return where in a list a component stands: anywhere, but for those that others patch.
+
+    `redis-tls` changes what `redis` has made; by name it comes after it.
+    """
+    return component not in FIRST, component
 
 
 @cache
@@ -55,7 +75,7 @@ def render(folder: Path) -> tuple[Object, ...]:
         [KUBECTL, "kustomize", folder], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return tuple(yaml.safe_load_all(done.stdout))
+    return tuple(yaml.load_all(done.stdout, yaml.CSafeLoader))
 
 
 def compose(folder: Path, components: Sequence[str], base: str = "base") -> tuple[Object, ...]:
@@ -95,6 +115,24 @@ class Workload:
         return pod
 
     @property
+    def mounts(self) -> dict[str, Object]:
+        """Where the container has which volume; `claim` is that of a StatefulSet's own."""
+        volumes = {volume["name"]: volume for volume in self.pod["volumes"]}
+        for own in self.object["spec"].get("volumeClaimTemplates", []):
+            volumes[own["metadata"]["name"]] = {"name": own["metadata"]["name"], "claim": own}
+        found = self.container["volumeMounts"]
+        assert sorted(mount["name"] for mount in found) == sorted(volumes)
+        assert not any("subPath" in mount for mount in found), "it would never be renewed"
+        return {mount["mountPath"]: volumes[mount["name"]] for mount in found}
+
+    def assert_mounted(self, path: str) -> None:
+        """Fail unless a file is that of a secret at its place."""
+        folder, _, file = path.rpartition("/")
+        secret = self.mounts[folder]["secret"]["secretName"]
+        keys = next(keys for name, keys in FILES.items() if secret.startswith(name))
+        assert file in keys, f"{secret} has no {file}"
+
+    @property
     def container(self) -> Object:
         (container,) = self.pod["containers"]
         assert "initContainers" not in self.pod
@@ -124,6 +162,10 @@ class Rendered:
     def workloads(self) -> Iterator[Workload]:
         for found in self.of("Deployment", "StatefulSet"):
             yield Workload(found, self._environment(found["spec"]["template"]["spec"]))
+
+    def services(self) -> Iterator[Workload]:
+        """Yield the four that speak gRPC."""
+        return (one for one in self.workloads() if one.name in GRPC_PORTS)
 
     def selected(self, selector: Object) -> list[Workload]:
         return [one for one in self.workloads() if matches(selector, one.labels)]
