@@ -1,0 +1,1 @@
+"""What Grafana and Prometheus are given: the dashboard's source, and the compose layer's files."""
