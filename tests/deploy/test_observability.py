@@ -12,10 +12,11 @@ from tests.pools import make_pool, write_metadata
 from tests.waiting import wait_until
 
 STAND_IN = "clipcurate/prometheus:test"
-PARTS = 15
+PARTS = 60
 ROWS = 60
-"""Of each part of the pool, a row a task: hundreds of tasks, so that several scrapes see it."""
+"""Of each part of the pool, some 15 tasks: so many that several scrapes see each stage."""
 EMPTY_WITHOUT = {
+    "Matching ends in": "minutes of matching",
     "Loss": "a training",
     "Pairs per second": "a training",
     "Share of the device's peak (MFU)": "a training",
@@ -36,8 +37,7 @@ class Observed(Compose):
 
     @property
     def environment(self) -> dict[str, str]:
-        files = "docker-compose.yml:docker-compose.observability.yml"
-        return {**super().environment, "COMPOSE_FILE": files, "PROMETHEUS_IMAGE": STAND_IN}
+        return {**super().environment, "PROMETHEUS_IMAGE": STAND_IN}
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,12 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     folder = tmp_path_factory.mktemp("data")
     for part in range(PARTS):
         make_pool(folder / "pool" / f"{part:02}", ROWS, seed=part)
+    (folder / "pool" / "rejected.jsonl").write_text('{"url": "http://example.org/1", "text": null}')
     write_metadata(folder / "metadata.json")
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o777 if path.is_dir() else 0o666)
     engine("build", "--quiet", "--tag", STAND_IN, str(ROOT / "tests" / "deploy" / "prometheus"))
-    compose = Observed(folder)
+    compose = Observed(folder, (ROOT / "docker-compose.observability.yml",))
     compose("build", *SERVICES)
     try:
         started = ("redis", "prometheus", *SERVICES)
@@ -112,7 +113,7 @@ def test_the_figures_are_those_of_the_run(
     (processes,) = (
         series
         for series in prometheus.over(by_title["Processes"][0], *period)
-        if series["metric"]["job"] == "clipcurate-matcher"
+        if series["metric"]["job"] == "matcher"
     )
     assert {float(value) for _, value in processes["values"]} == {3}
     (matchers,) = by_title["Texts matched per second"]
