@@ -49,7 +49,7 @@ def _of_silence(security: SecuritySettings, prefix: str) -> str:
     return (
         f"the service refuses the certificate {security.tls_certificate}: let {prefix}CERTIFICATE "
         "and KEY name one that has not expired, from the authority that the service trusts; "
-        "its log says which of the two it is"
+        "with GRPC_VERBOSITY=INFO its log says which of the two it is"
     )
 
 

@@ -148,8 +148,8 @@ def test_a_client_of_another_authority_believes_no_service(compose: Compose, fol
 
 def test_a_client_that_is_somebody_else(compose: Compose, folder: Path) -> None:
     refusal = "matcher may not call clipcurate.v1.Ledger/ListRuns; client may"
-    files = {"CERTIFICATE": "/others/matcher/tls.crt", "KEY": "/others/matcher/tls.key"}
-    assert refusal in what_a_client_is_told(compose, folder / "ours", files)
+    files = {"CERTIFICATE": "/others/tls.crt", "KEY": "/others/tls.key"}
+    assert refusal in what_a_client_is_told(compose, folder / "ours" / "matcher", files)
     assert f"refused: {refusal}" in compose("logs", "counter").stdout
 
 
