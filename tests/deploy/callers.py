@@ -75,16 +75,16 @@ def match_all(matcher: MatcherClient) -> None:
     assert found == FOUND, found
 
 
-def read_pairs(sampler: SamplerClient, run_id: str, pairs: int) -> None:
+def read_pairs(sampler: SamplerClient, run_id: str, emission: pb.Emission) -> None:
     """Read a dataset as a stream, going on from the last cursor."""
     reached = [0]
 
     def stream(_: int) -> Iterator[tuple[pa.Table, int]]:
-        return sampler.stream_pairs(run_id, cursor=reached[0], batch_pairs=50)
+        return sampler.stream_pairs(run_id, emission.key, cursor=reached[0], batch_pairs=50)
 
     for _, after in resumed(stream):
         reached[0] = after
-    assert reached[0] == pairs, f"{reached[0]} of {pairs} pairs"
+    assert reached[0] == emission.published.totals.kept, reached
 
 
 def callers(run_id: str) -> list[Caller]:
@@ -93,7 +93,6 @@ def callers(run_id: str) -> list[Caller]:
     trainer = TrainerClient("trainer:50054")
     run = patiently(lambda: ledger.get_run(run_id))
     specs = [emission.spec for emission in run.emissions]
-    kept = run.emissions[0].published.totals.kept
     return [
         Caller("ListRuns", lambda: patiently(ledger.list_runs)),
         Caller("CreateRun", lambda: patiently(lambda: ledger.create_run(run_id, run.spec, specs))),
@@ -102,7 +101,7 @@ def callers(run_id: str) -> list[Caller]:
         Caller("CountTask", lambda: patiently(lambda: deliver_late(counter, run_id))),
         Caller("MatchBatch", lambda: patiently(lambda: matcher.match_batch(TEXTS[0]))),
         Caller("MatchStream", lambda: match_all(matcher)),
-        Caller("StreamPairs", lambda: read_pairs(sampler, run_id, kept)),
+        Caller("StreamPairs", lambda: read_pairs(sampler, run_id, run.emissions[0])),
         Caller("ListTrainings", lambda: patiently(trainer.list)),
     ]
 
