@@ -120,7 +120,7 @@ def test_a_cluster_that_was_killed_goes_on_where_it_was(name: str) -> None:
         assert work.store.ailment()
         for node in found.servers:
             node.start()
-        wait_until(work.store.answers, RECOVER_SECONDS, "the cluster answers")
+        wait_until(lambda: not work.store.ailment(), RECOVER_SECONDS, "the cluster answers")
         work.step()
 
 
