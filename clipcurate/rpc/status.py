@@ -26,7 +26,13 @@ CODES: dict[type[errors.ClipcurateError], grpc.StatusCode] = {
     errors.ClipcurateError: grpc.StatusCode.INTERNAL,
 }
 _BY_NAME = {error.__name__: error for error in CODES}
-_TRANSIENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+_TRANSIENT = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    # No caller of ours cancels a call whose end it waits for. A server that stops cancels those
+    # that no thread of it has taken up yet (grpc/grpc#41785).
+    grpc.StatusCode.CANCELLED,
+}
 
 
 def code_of(error: errors.ClipcurateError) -> grpc.StatusCode:

@@ -100,7 +100,8 @@ def test_a_backup_from_the_middle_of_a_run_gives_the_same_datasets(
         with suspended(stack, "sampler"):  # so that the run is not over before it is struck
             ledger.create_run(wanted.run_id, wanted.spec, wanted.emissions)
             wait_until_matched(ledger, wanted, EARLY)
-            dump = script("redis-dump", data, tools, "-s", str(data / "socket"))
+            with suspended(stack, "matcher"):  # so that the backup is of the middle of the run
+                dump = script("redis-dump", data, tools, "-s", str(data / "socket"))
             wait_until_matched(ledger, wanted, TASKS)
             with suspended(stack, "matcher"):
                 running.kill()

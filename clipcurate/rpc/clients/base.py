@@ -30,7 +30,8 @@ _SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "2s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    # CANCELLED: by a server that stops; see rpc/status.py.
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],
@@ -54,7 +55,7 @@ _OPTIONS = [
 
 
 def open_channel(target: str, security: SecuritySettings | None = None) -> grpc.Channel:
-    """Open a channel that balances over all addresses of `target` and retries UNAVAILABLE.
+    """Open a channel that balances over all addresses of `target` and retries what passes.
 
     Calls begin with what the files of `security` hold then.
     """

@@ -9,6 +9,11 @@ from clipcurate import errors
 from clipcurate.rpc.status import CODES, ERROR_KEY, code_of, error_from
 
 ALL = [error for _, error in inspect.getmembers(errors, inspect.isclass)]
+PASSING = [
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,  # by a server that stops
+]
 BY_NAME = {error.__name__: error for error in ALL}
 
 
@@ -59,7 +64,7 @@ def test_only_what_may_succeed_later_is_unavailable() -> None:
     assert transient == [errors.UnavailableError]
 
 
-@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
+@pytest.mark.parametrize("code", PASSING)
 def test_silence_is_unavailability(channel: grpc.Channel, code: grpc.StatusCode) -> None:
     back = failure(channel, code)
     assert type(back) is errors.UnavailableError
