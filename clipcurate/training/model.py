@@ -1,6 +1,9 @@
 """CLIP models and their tokenizers: open_clip's, from a configuration."""
 
+import logging
 import math
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
@@ -13,6 +16,8 @@ from clipcurate.training.compat import open_clip
 from clipcurate.training.config import ComputeConfig, ModelConfig
 from clipcurate.training.text import encode_text
 from clipcurate.training.tokenizer import ClipTokenizer
+
+log = logging.getLogger(__name__)
 
 Tokenize = Callable[[Sequence[str]], Tensor]
 
@@ -128,8 +133,7 @@ class Towers(nn.Module):
         super().__init__()
         self.model = model
         self._precision = config.precision
-        on_gpu = next(model.parameters()).is_cuda
-        self._compiled = config.compile == "on" or (config.compile == "auto" and on_gpu)
+        self._compiled = compiles(config.compile, next(model.parameters()).device.type)
         if config.activation_checkpointing:
             model.set_grad_checkpointing(True)  # type: ignore[operator]
         self._encode_image = self._ready(model.encode_image)
@@ -155,6 +159,19 @@ class Towers(nn.Module):
 
         torch._dynamo.config.recompile_limit = COMPILED_GRAPHS
         return torch.compile(encode, dynamic=False)
+
+
+def compiles(wanted: str, device_type: str) -> bool:
+    """Say whether the towers are compiled: "auto" does so on a GPU, if there is a C compiler.
+
+    Triton builds its launcher with one, in the first step; images without a compiler have none.
+    """
+    if wanted != "auto" or device_type != "cuda":
+        return wanted == "on"
+    if os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"):
+        return True
+    log.warning("no C compiler: the model is not compiled; compute.compile=on wants one")
+    return False
 
 
 def clamp_logit_scale(model: nn.Module) -> None:

@@ -102,6 +102,12 @@ def test_a_pool_goes_through_with_tls_on_every_hop(
     assert hashes(data / "out") == hashes(tmp_path / "out")
 
 
+def test_redis_is_backed_up_over_tls(compose: Compose) -> None:
+    script = (ROOT / "scripts" / "redis-dump").read_text()
+    dumped = compose.inside("redis", "sh", "-c", f"({script}) | head -c 5")
+    assert (dumped.returncode, dumped.stdout) == (0, "REDIS"), dumped.stderr
+
+
 def what_a_client_is_told(compose: Compose, others: Path, files: dict[str, str]) -> str:
     """What `runs` says, on one line, with other files, some of them from the folder `/others`."""
     words = [f"--env={TLS}{name}={value}" for name, value in files.items()]

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from clipcurate.training.model import (
     Towers,
     architecture,
     clamp_logit_scale,
+    compiles,
     create_model,
     create_tokenizer,
     features,
@@ -60,6 +63,18 @@ def test_towers_in_bfloat16_normalise_in_float32() -> None:
     full = Towers(towers.model, ComputeConfig(precision="float32"))(images, tokens)
     assert not torch.equal(image, full[0])
     assert torch.allclose(image, full[0], atol=0.02)
+
+
+def test_auto_compiles_on_a_gpu_where_there_is_a_compiler(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not compiles("auto", "cuda")
+    (tmp_path / "gcc").touch(0o755)
+    assert compiles("auto", "cuda")
+    assert not compiles("auto", "cpu")
+    assert not compiles("off", "cuda")
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")  # torch's own
