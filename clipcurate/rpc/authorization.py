@@ -11,6 +11,7 @@ from typing import Any, get_args
 import grpc
 
 from clipcurate.errors import ForbiddenError
+from clipcurate.rpc.interceptors import rewrapped
 from clipcurate.rpc.settings import Identity, ServiceSettings
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,6 @@ TABLE: Mapping[str, tuple[str, ...]] = {
 }
 """Callers by method. What is not here may be called by nobody."""
 
-_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 _NAMES = {
     name: identity
     for identity in get_args(Identity)
@@ -82,23 +82,24 @@ class AuthorizationInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         """Wrap the handler of the called method."""
         handler = continuation(details)
-        kind = next((kind for kind in _KINDS if getattr(handler, kind, None)), None)
-        if kind is None:  # nobody serves this method
-            return handler
         method = details.method.removeprefix("/")
-        behaviour = getattr(handler, kind)
+        if handler is None or TABLE.get(method) == ANYONE:
+            return handler
 
-        def call(request: Any, context: Any) -> Any:
-            self._check(method, context)
-            return behaviour(request, context)
+        def wrap(behaviour: Any) -> Any:
+            def call(request: Any, context: Any) -> Any:
+                self._check(method, context)
+                return behaviour(request, context)
 
-        return handler._replace(**{kind: call})
+            return call
+
+        return rewrapped(handler, wrap)
 
     def _check(self, method: str, context: Any) -> None:
         allowed = TABLE.get(method, ())
         found = names_of(context.auth_context())
         identities = {self._names[name] for name in found if name in self._names}
-        if allowed == ANYONE or (len(identities) == 1 and identities <= set(allowed)):
+        if len(identities) == 1 and identities <= set(allowed):
             return
         who = " and ".join(sorted(identities)) or f"unknown ({', '.join(found) or 'no name'})"
         message = (

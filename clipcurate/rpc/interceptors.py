@@ -17,9 +17,22 @@ log = logging.getLogger(__name__)
 
 Translate = Callable[[Exception], ClipcurateError | None]
 
+_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+_HEALTH = "/grpc.health."
+
+
+def rewrapped(handler: Any, wrap: Callable[[Any], Any]) -> Any:
+    """Return the handler of a method with `wrap(behaviour)` in the place of its behaviour.
+
+    Attributes of the behaviour are lost: one that says with them how it is to be called (as
+    `Health.Watch` does, to hold no thread while it waits) must stay as it is.
+    """
+    kind = next(kind for kind in _KINDS if getattr(handler, kind))
+    return handler._replace(**{kind: wrap(getattr(handler, kind))})
+
 
 class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
-    """Maps errors to statuses and counts calls by method and code.
+    """Maps errors to statuses and counts calls by method and code; health checks pass untouched.
 
     Args:
         translate: turns a foreign exception (of a database driver, say) into one of ours, or
@@ -32,20 +45,10 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         """Wrap the handler of the called method."""
         handler = continuation(details)
-        if handler is None:
-            return None
-        streams = handler.response_streaming
-        behaviour = _behaviour(handler)
-        wrapped = (
-            self._stream(behaviour, details.method)
-            if streams
-            else self._unary(behaviour, details.method)
-        )
-        return _maker(handler)(
-            wrapped,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        if handler is None or details.method.startswith(_HEALTH):
+            return handler
+        around = self._stream if handler.response_streaming else self._unary
+        return rewrapped(handler, lambda behaviour: around(behaviour, details.method))
 
     def _unary(self, behaviour: Any, method: str) -> Any:
         def call(request: Any, context: Any) -> Any:
@@ -91,23 +94,3 @@ def _surrounded(method: str, context: Any) -> Iterator[None]:
             CALLS_IN_FLIGHT.labels(method).dec()
             CALLS.labels(method, code_of_call(context).name).inc()
             CALL_SECONDS.labels(method).observe(time.perf_counter() - start)
-
-
-def _behaviour(handler: Any) -> Any:
-    return (
-        handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-    )
-
-
-def _maker(handler: Any) -> Any:
-    if handler.request_streaming:
-        return (
-            grpc.stream_stream_rpc_method_handler
-            if handler.response_streaming
-            else grpc.stream_unary_rpc_method_handler
-        )
-    return (
-        grpc.unary_stream_rpc_method_handler
-        if handler.response_streaming
-        else grpc.unary_unary_rpc_method_handler
-    )

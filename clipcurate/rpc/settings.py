@@ -61,7 +61,7 @@ class ServiceSettings(SecuritySettings):
     metrics_listen: str = Field(
         "", description="address and port for Prometheus metrics; empty for none"
     )
-    threads: int = Field(16, ge=1, description="handler threads; a Watch stream occupies one")
+    threads: int = Field(16, ge=1, description="handler threads; a stream occupies one")
     reflection: bool = Field(
         False, description="serve gRPC reflection: to whoever explores, it lists every call"
     )
