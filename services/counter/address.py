@@ -31,12 +31,14 @@ class Address:
         scheme, _, rest = url.partition("://")
         try:
             return cls._of_cluster(scheme, rest) if CLUSTER in scheme else _checked(cls(url))
-        except ValueError as error:
-            place = _place(url)
+        except ValueError:
+            # Neither the address nor the cause is shown: in both there may be parts of a password.
             raise InvalidInputError(
-                f"Redis address {place!r}: {error}; it has the form redis://HOST:PORT, "
-                "unix:///PATH, or for a cluster redis+cluster://HOST:PORT,HOST:PORT"
-            ) from error
+                "the Redis address (redis_url) cannot be read: it has the form redis://HOST:PORT, "
+                "unix:///PATH, or for a cluster redis+cluster://HOST:PORT,HOST:PORT; "
+                "percent-encode a user and a password in it, or use redis_user and "
+                "redis_password_file"
+            ) from None
 
     @classmethod
     def _of_cluster(cls, scheme: str, rest: str) -> "Address":
@@ -73,16 +75,19 @@ class Address:
 
 def _checked(address: Address) -> Address:
     redis.connection.parse_url(address.url)  # type: ignore[no-untyped-call]
+    parts = urlsplit(address.url)
+    if "@" in parts.path + parts.query.partition("=")[0] + parts.fragment:
+        raise ValueError("a password's first /, ? or # ended the host")
     return address
 
 
 def _place(url: str) -> str:
-    scheme, colon, rest = url.rpartition("://")
-    return f"{scheme}{colon}{rest.rpartition('@')[2].partition('?')[0]}"
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _seed(text: str) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     if not parts.hostname:
-        raise ValueError(f"no host in {text!r}")
+        raise ValueError("no host")
     return parts.hostname, parts.port or _PORT
