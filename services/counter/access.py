@@ -75,16 +75,17 @@ class Access:
         return {"credential_provider": login}
 
     def _tls(self, address: Address) -> dict[str, Any]:
-        if not (self.certificate or self.key or self.authority):
-            return {}
-        if not address.tls:
+        files = {"certfile": self.certificate, "keyfile": self.key, "ca_certs": self.authority}
+        if not address.tls and any(files.values()):
             raise InvalidInputError(
                 f"Redis address {address.place!r}: redis_tls_* are set, so it must begin with "
                 "rediss://; with redis:// nothing would be encrypted"
             )
+        if not address.tls:
+            return {}
         PemFiles(self.certificate, self.key, self.authority)
-        files = {"certfile": self.certificate, "keyfile": self.key, "ca_certs": self.authority}
-        return {f"ssl_{name}": str(path) for name, path in files.items() if path}
+        options = {f"ssl_{name}": str(path) for name, path in files.items() if path}
+        return {"ssl_check_hostname": True, **options}  # whatever redis-py does without
 
 
 class _Login(CredentialProvider):

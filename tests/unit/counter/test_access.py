@@ -46,7 +46,22 @@ def test_certificates_want_an_address_that_encrypts(tmp_path: Path) -> None:
     access = Access(authority=folder / "ca.crt")
     with pytest.raises(InvalidInputError, match="must begin with rediss://"):
         access.options(PLAIN)
-    assert access.options(TLS) == {"ssl_ca_certs": str(folder / "ca.crt")}
+    assert access.options(TLS) == {
+        "ssl_check_hostname": True,
+        "ssl_ca_certs": str(folder / "ca.crt"),
+    }
+
+
+@pytest.mark.parametrize(("options", "checked"), [("", True), ("?ssl_check_hostname=no", False)])
+def test_redis_is_known_by_its_name_unless_the_address_says_no(options: str, checked: bool) -> None:
+    address = Address.parse(f"rediss://host{options}")
+    client = address.client(**Access().options(address))
+    assert client.get_connection_kwargs()["ssl_check_hostname"] is checked
+
+
+def test_that_is_asked_of_every_release_of_redis_py_and_of_clusters() -> None:
+    cluster = Address.parse("rediss+cluster://a,b")
+    assert Access().options(TLS) == Access().options(cluster) == {"ssl_check_hostname": True}
 
 
 def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
