@@ -3,6 +3,7 @@
 import re
 
 _SETTING = "CLIPCURATE_COUNTER_REDIS_"
+_FORBIDDEN = r"no permissions|NOPERM|user executing the script can't"
 _REMEDIES = tuple(
     (re.compile(pattern), remedy)
     for pattern, remedy in (
@@ -17,7 +18,7 @@ _REMEDIES = tuple(
             "has them",
         ),
         (
-            r"no permissions|NOPERM|user executing the script can't",
+            _FORBIDDEN,
             "Redis's ACL does not let the counter's user do this: give it the keys and commands "
             "that docs/operations/security.md lists",
         ),
@@ -62,7 +63,6 @@ _REMEDIES = tuple(
         ),
     )
 )
-_LASTING = re.compile(r"no permissions|NOPERM|user executing the script can't")
 
 
 def remedy(error: Exception) -> str:
@@ -72,4 +72,4 @@ def remedy(error: Exception) -> str:
 
 def is_refusal(error: Exception) -> bool:
     """Say whether Redis answers and forbids; what cannot be reached is not meant."""
-    return bool(_LASTING.search(str(error)))
+    return bool(re.search(_FORBIDDEN, str(error)))
