@@ -13,6 +13,7 @@ from services.counter.metrics import note_expired
 from services.counter.records import state_of, task_of, totals_of
 from services.counter.registering import register, require_same, turn
 from services.counter.run_reader import RunReader
+from services.counter.schema import newer_left_out
 from services.counter.settings import CounterSettings
 from services.counter.stages import (
     FREEZE,
@@ -106,24 +107,30 @@ class Ledger(RunReader):
     def claim(self, worker: str, stages: Sequence[int]) -> pb.Lease | None:
         """Hand out a task of an active run, oldest run first, or None."""
         for run_id in self.active_run_ids():
-            token = secrets.token_hex(16)
-            limits = [self._backoff_ms, self._max_failures, self._second_opinion_ms]
-            args = [worker, token, self._lease_ms, *limits, *stages]
-            reply = self._store.call("claim", run_id, *args) or [b"", b""]
-            task_id, trace, *expired = [value.decode() for value in reply]
-            for number in range(0, len(expired), 2):
-                note_expired(task_of(run_id, expired[number]), expired[number + 1])
-            if task_id:
-                task = task_of(run_id, task_id)
-                return pb.Lease(
-                    task=task,
-                    token=token,
-                    ttl_seconds=self._lease_seconds,
-                    opening=self.opening(run_id, StageKey(task.stage, task.emission_key)),
-                    trace_parent=trace,
-                )
-            self._rest(run_id)
+            with newer_left_out():
+                if lease := self._claim_of(run_id, worker, stages):
+                    return lease
         return None
+
+    def _claim_of(self, run_id: str, worker: str, stages: Sequence[int]) -> pb.Lease | None:
+        token = secrets.token_hex(16)
+        limits = [self._backoff_ms, self._max_failures, self._second_opinion_ms]
+        args = [worker, token, self._lease_ms, *limits, *stages]
+        reply = self._store.call("claim", run_id, *args) or [b"", b""]
+        task_id, trace, *expired = [value.decode() for value in reply]
+        for number in range(0, len(expired), 2):
+            note_expired(task_of(run_id, expired[number]), expired[number + 1])
+        if not task_id:
+            self._rest(run_id)
+            return None
+        task = task_of(run_id, task_id)
+        return pb.Lease(
+            task=task,
+            token=token,
+            ttl_seconds=self._lease_seconds,
+            opening=self.opening(run_id, StageKey(task.stage, task.emission_key)),
+            trace_parent=trace,
+        )
 
     def look(self, run_id: str) -> pb.Run:
         """Return a run; put it on the lists again where Redis has lost it there.

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from threading import Lock
 
 from prometheus_client import Metric
@@ -16,6 +17,7 @@ from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.ledger import ENDED, Ledger
 from services.counter.movement import seconds_still
 from services.counter.records import REJECTED
+from services.counter.schema import newer_left_out
 from services.counter.store import FAILURES, Store
 
 log = logging.getLogger(__name__)
@@ -92,12 +94,11 @@ class RunCollector(Collector):
         return [("runs_active", [], active), *(s for run in shown for s in self._of_run(run))]
 
     def _going_on(self, run_id: str) -> pb.Run | None:
-        """Return a run unless it has ended, or has gone since the runs were listed."""
-        try:
+        """Return a run unless it has ended, has gone since it was listed, or is not known here."""
+        with suppress(NotFoundError), newer_left_out():
             run = self._ledger.run(run_id)
-        except NotFoundError:
-            return None
-        return None if run.state in ENDED else run
+            return None if run.state in ENDED else run
+        return None
 
     def _of_run(self, run: pb.Run) -> Iterator[Sample]:
         totals = self._ledger.totals(run.run_id)

@@ -8,6 +8,8 @@ be lost.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import redis
 
@@ -38,6 +40,16 @@ def newer_schema(error: Exception) -> UnavailableError | None:
     if not (numbers := _NEWER.search(str(error))):
         return None
     return UnavailableError(f"{_remark(*map(int, numbers.groups()))}; nothing was changed")
+
+
+@contextmanager
+def newer_left_out() -> Iterator[None]:
+    """End the block where a newer layout is refused: who goes through runs goes on with others."""
+    try:
+        yield
+    except redis.RedisError as error:
+        if newer_schema(error) is None:
+            raise
 
 
 def _remark(found: int, known: int) -> str:

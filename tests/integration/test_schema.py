@@ -1,8 +1,9 @@
 """Layout versions over every kind of Redis: which runs a counter works on, and which it refuses."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -15,7 +16,9 @@ from clipcurate.rpc.clients import LedgerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from services.counter.counts import CountStore
 from services.counter.ledger import Ledger
+from services.counter.run_metrics import RunCollector
 from services.counter.schema import MARK, VERSION
+from services.counter.service import LedgerService
 from services.counter.settings import CounterSettings
 from services.counter.store import FAILURES, Store, run_prefix, translate
 from tests.integration.conftest import INSTALLED
@@ -96,7 +99,6 @@ def test_a_run_of_a_newer_version_is_refused_and_nothing_is_written(
         lambda: ledger.create("another run", SPEC, []),
         lambda: ledger.run("run"),
         lambda: ledger.look("run"),
-        lambda: ledger.claim("worker", [pb.STAGE_MATCH]),
         lambda: ledger.renew(lease),
         lambda: ledger.complete(lease, RESULT),
         lambda: ledger.fail(lease, pb.FAILURE_KIND_OTHER, "reason"),
@@ -125,6 +127,36 @@ def test_counters_of_neighbouring_versions_share_the_runs_that_both_know(
     ledger.complete(claimed(ledger), RESULT)
     assert newer.run("run").stages[0].done == 2
     assert claimed(newer).task.run_id == "newer"
+
+
+def figures(collector: RunCollector) -> dict[tuple[str, str], float]:
+    """Figures without further labels, by name and run."""
+    samples = [sample for family in collector.collect() for sample in family.samples]
+    return {(s.name, s.labels.get("run", "")): s.value for s in samples if len(s.labels) < 2}
+
+
+def test_a_newer_run_stops_none_of_the_others(
+    store: Store, ledger: Ledger, newer: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The one that was cancelled and retried is behind it, the other before it."""
+    ledger.create("again", SPEC, [])
+    ledger.create("run", SPEC, [])
+    ledger.cancel("again")
+    assert claimed(ledger).task.run_id == "run", "so `again` is no more among the active runs"
+    newer.create("newer", SPEC, [])
+    ledger.retry("again", accept_quarantine=False, include_quarantined=False)
+    assert ledger.active_run_ids() == ["run", "newer", "again"]
+
+    assert [claimed(ledger).task.run_id for _ in range(3)] == ["run", "again", "again"]
+    assert ledger.claim("worker", [pb.STAGE_MATCH]) is None
+    found = figures(RunCollector(ledger, store))
+    assert found["clipcurate_redis_up", ""] == 1
+    assert found["clipcurate_runs_active", ""] == 2
+    assert {run for name, run in found if name == "clipcurate_pairs"} == {"run", "again"}
+    service = LedgerService(ledger, threading.Event(), 4)
+    listed = service.ListRuns(pb.ListRunsRequest(), cast("grpc.ServicerContext", None))
+    assert [run.run_id for run in listed.runs] == ["run", "again"]
+    assert "runs of a newer layout, not in this list: 1" in caplog.text
 
 
 def test_an_archived_run_keeps_its_version(store: Store, ledger: Ledger, newer: Ledger) -> None:
@@ -159,9 +191,9 @@ def test_a_counter_is_not_ready_over_a_newer_redis_and_says_what_to_do(tmp_path:
         wait_until(lambda: "not ready until it can" in child.tail(), 20, "it says so")
         assert "of layout version 2" in child.tail()
         with LedgerClient(address) as client:
-            for call in (client.list_runs, lambda: client.create_run("run", SPEC, [])):
-                with pytest.raises(UnavailableError, match="upgrade the counter"):
-                    call()
+            with pytest.raises(UnavailableError, match="upgrade the counter"):
+                client.create_run("run", SPEC, [])
+            assert client.list_runs() == []
         with grpc.insecure_channel(address) as channel:
             grpc.channel_ready_future(channel).result(20)  # it answers all the same
         upgraded.redis.flushall()
