@@ -25,7 +25,7 @@ def rewrapped(handler: Any, wrap: Callable[[Any], Any]) -> Any:
     """Return the handler of a method with `wrap(behaviour)` in the place of its behaviour.
 
     Attributes of the behaviour are lost: one that says with them how it is to be called (as
-    `Health.Watch` does, to hold no thread while it waits) must stay as it is.
+    `Health.Watch` does, to run in threads of its own) must stay as it is.
     """
     kind = next(kind for kind in _KINDS if getattr(handler, kind))
     return handler._replace(**{kind: wrap(getattr(handler, kind))})

@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 LIVENESS = "liveness"
 """Health of the process itself: SERVING from its start to its end, also while it is not ready."""
 
+WATCHES = 64
+"""So many may watch the health at once, in threads of their own; others wait until one ends."""
+
 
 def _no_translation(_: Exception) -> ClipcurateError | None:
     return None
@@ -53,7 +56,10 @@ class Server:
     ) -> None:
         self._settings = settings
         self._services = list(services)
-        self._health = health.HealthServicer()
+        self._health = health.HealthServicer(
+            experimental_non_blocking=False,  # it would send to all while it holds its lock
+            experimental_thread_pool=ThreadPoolExecutor(WATCHES, thread_name_prefix="watch"),
+        )
         self._metrics: HTTPServer | None = None
         self.stopping = threading.Event()
         self.grpc = grpc.server(
