@@ -34,12 +34,12 @@ def patiently(
     Args:
         call: makes it.
         waiting: is told, once, why it takes longer.
-        seconds: after which the last failure is raised.
+        seconds: since the first failure after which the last one is raised.
 
     Raises:
         UnavailableError: the service stayed away.
     """
-    patience = _Patience(seconds, waiting)
+    patience = Patience(seconds, waiting)
     while True:
         try:
             return call()
@@ -55,7 +55,7 @@ def resumed(
 
     Args:
         stream: opens it without its first so many items.
-        seconds: without any item after which the last failure is raised.
+        seconds: since the first failure after an item after which the last one is raised.
 
     Raises:
         UnavailableError: the service stayed away.
@@ -63,11 +63,11 @@ def resumed(
     Example:
         >>> for matches in resumed(lambda done: matcher.match_stream(batches[done:])): ...
     """
-    done, patience = 0, _Patience(seconds)
+    done, patience = 0, Patience(seconds)
     while True:
         try:
             for item in stream(done):
-                done, patience = done + 1, _Patience(seconds)
+                done, patience = done + 1, Patience(seconds)
                 yield item
         except UnavailableError as error:
             patience.wait(error)
@@ -75,17 +75,25 @@ def resumed(
             return
 
 
-class _Patience:
-    """Waits between attempts, longer each time, until it is over."""
+class Patience:
+    """Waits between attempts, longer each time, until it is over.
 
-    def __init__(self, seconds: float, waiting: Waiting = silent) -> None:
-        self._end = time.monotonic() + seconds
+    Args:
+        seconds: how long, from the first wait on.
+        waiting: is told, once, why it takes longer.
+    """
+
+    def __init__(self, seconds: float = AWAY_SECONDS, waiting: Waiting = silent) -> None:
+        self._seconds = seconds
+        self._end: float | None = None
         self._pause = PAUSES[0]
         self._waiting = waiting
 
     def wait(self, error: UnavailableError) -> None:
         """Pause, or raise the error where that would take too long."""
-        if time.monotonic() + self._pause > self._end:
+        now = time.monotonic()
+        self._end = now + self._seconds if self._end is None else self._end
+        if now + self._pause > self._end:
             raise error
         self._waiting(error)
         self._waiting = silent

@@ -5,6 +5,7 @@ import pytest
 
 from clipcurate.errors import InvalidInputError, UnavailableError
 from clipcurate.rpc.patience import patiently, resumed
+from tests.patient_clock import Clock
 
 
 class Away:
@@ -70,3 +71,41 @@ def test_a_stream_that_yields_nothing_any_more_ends_with_the_failure() -> None:
     assert next(found) == 1
     with pytest.raises(UnavailableError, match="away"):
         next(found)
+
+
+def test_a_call_that_took_long_before_it_failed_is_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, service = Clock(monkeypatch), Away(1)
+
+    def call() -> str:
+        clock.go_on(3600)
+        return service()
+
+    assert patiently(call) == "answer"
+
+
+def test_the_work_of_whoever_reads_a_stream_uses_up_no_patience(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+
+    def stream(done: int) -> Iterator[int]:
+        if done == 2:
+            return
+        yield done
+        raise UnavailableError("away")
+
+    found = []
+    for item in resumed(stream):
+        found.append(item)
+        clock.go_on(3600)
+    assert found == [0, 1]
+
+
+def test_a_service_may_be_away_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    began = clock.now
+    with pytest.raises(UnavailableError):
+        patiently(Away(10**6))
+    assert 57 < clock.now - began <= 60
