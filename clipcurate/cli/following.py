@@ -1,12 +1,11 @@
 """Following a run that was submitted to its end, and what came of it."""
 
-import time
 from collections.abc import Iterator
 
 from clipcurate.cli.submission import Submission
 from clipcurate.errors import NotFoundError, UnavailableError
 from clipcurate.rpc.clients import LedgerClient
-from clipcurate.rpc.patience import AWAY_SECONDS, Waiting, patiently, silent
+from clipcurate.rpc.patience import Patience, Waiting, patiently, silent
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 
 WATCH_SECONDS = 0.5
@@ -33,16 +32,14 @@ def updates(ledger: LedgerClient, submission: Submission) -> Iterator[pb.Run]:
     Raises:
         UnavailableError: the counter or Redis stayed away for AWAY_SECONDS.
     """
-    heard = time.monotonic()
+    patience = Patience()
     while True:
         try:
             for run in ledger.watch_run(submission.run_id, WATCH_SECONDS):
-                heard = time.monotonic()
+                patience = Patience()
                 yield run
-        except UnavailableError:
-            if time.monotonic() - heard > AWAY_SECONDS:
-                raise
-            time.sleep(WATCH_SECONDS)
+        except UnavailableError as error:
+            patience.wait(error)
         except NotFoundError:  # Redis came back empty: the plan in storage still says what to do
             register(ledger, submission)
         else:

@@ -237,6 +237,8 @@ def failure_kind(error: Exception) -> ledger_pb2.FailureKind.ValueType:
 def retry_unavailable(call: Callable[[], object], assignment: Assignment) -> None:
     """Repeat an idempotent call while its service is away and the lease may still be ours.
 
+    Unlike `patience`, it ends with the lease, and with the process, not after a time.
+
     Raises:
         UnavailableError: the lease is lost or the process stops before the service is back.
     """
