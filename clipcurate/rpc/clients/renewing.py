@@ -1,6 +1,7 @@
 """A channel that outlives its certificates: gRPC's own keeps those that it was opened with."""
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,10 @@ class RenewingChannel(grpc.Channel):
         self._lock = threading.Lock()
         self._pems = files.current()
         self._channel = dial(self._pems)
+        self._open = weakref.WeakSet([self._channel])
+        self._channels: weakref.WeakKeyDictionary[grpc.RpcContext, grpc.Channel] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def current(self) -> grpc.Channel:
         """Return the channel for a call that begins now."""
@@ -35,23 +40,32 @@ class RenewingChannel(grpc.Channel):
             if pems != self._pems:
                 # The former one is let go of, not closed: that would cancel its calls.
                 self._pems, self._channel = pems, self._dial(pems)
+                self._open.add(self._channel)
             return self._channel
+
+    def begin(self, call: Callable[[grpc.Channel], Any]) -> Any:
+        """Begin a call; its channel is kept while it goes on, which gRPC itself would not do."""
+        channel = self.current()
+        begun = call(channel)
+        if isinstance(begun, grpc.RpcContext):
+            self._channels[begun] = channel
+        return begun
 
     def unary_unary(self, *args: Any, **options: Any) -> Any:
         """As of `grpc.Channel`."""
-        return _Method(self.current, lambda channel: channel.unary_unary(*args, **options))
+        return _Method(self.begin, lambda channel: channel.unary_unary(*args, **options))
 
     def unary_stream(self, *args: Any, **options: Any) -> Any:
         """As of `grpc.Channel`."""
-        return _Method(self.current, lambda channel: channel.unary_stream(*args, **options))
+        return _Method(self.begin, lambda channel: channel.unary_stream(*args, **options))
 
     def stream_unary(self, *args: Any, **options: Any) -> Any:
         """As of `grpc.Channel`."""
-        return _Method(self.current, lambda channel: channel.stream_unary(*args, **options))
+        return _Method(self.begin, lambda channel: channel.stream_unary(*args, **options))
 
     def stream_stream(self, *args: Any, **options: Any) -> Any:
         """As of `grpc.Channel`."""
-        return _Method(self.current, lambda channel: channel.stream_stream(*args, **options))
+        return _Method(self.begin, lambda channel: channel.stream_stream(*args, **options))
 
     def subscribe(self, callback: Any, try_to_connect: bool = False) -> None:
         """As of `grpc.Channel`, of the channel that is current now."""
@@ -62,8 +76,10 @@ class RenewingChannel(grpc.Channel):
         self.current().unsubscribe(callback)
 
     def close(self) -> None:
-        """Close the channel; calls in flight on it are cancelled."""
-        self._channel.close()
+        """Close the channel; calls in flight are cancelled, those on former ones too."""
+        with self._lock:
+            for channel in list(self._open):
+                channel.close()
 
     def __enter__(self) -> "RenewingChannel":
         """Return the channel."""
@@ -75,22 +91,22 @@ class RenewingChannel(grpc.Channel):
 
 
 class _Method:
-    """A method of the service, on whichever channel is current."""
+    """A method of the service, on whichever channel is current when a call begins."""
 
     def __init__(
-        self, current: Callable[[], grpc.Channel], bind: Callable[[grpc.Channel], Any]
+        self,
+        begin: Callable[[Callable[[grpc.Channel], Any]], Any],
+        bind: Callable[[grpc.Channel], Any],
     ) -> None:
-        self._current, self._bind = current, bind
-        self._bound: tuple[grpc.Channel | None, Any] = (None, None)
+        self._begin, self._bind = begin, bind
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        return self._now()(*args, **options)
+        return self._begin(lambda channel: self._bind(channel)(*args, **options))
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._now(), name)
+    def with_call(self, *args: Any, **options: Any) -> Any:
+        """As of `grpc.UnaryUnaryMultiCallable`."""
+        return self._begin(lambda channel: self._bind(channel).with_call(*args, **options))
 
-    def _now(self) -> Any:
-        channel = self._current()
-        if self._bound[0] is not channel:
-            self._bound = (channel, self._bind(channel))
-        return self._bound[1]
+    def future(self, *args: Any, **options: Any) -> Any:
+        """As of `grpc.UnaryUnaryMultiCallable`."""
+        return self._begin(lambda channel: self._bind(channel).future(*args, **options))
