@@ -17,6 +17,7 @@ from clipcurate.training.eval_sets.labelled import read_lines, shown
 U8 = npt.NDArray[np.uint8]
 CIFAR_SHAPE = (-1, 3, 32, 32)
 STL_SHAPE = (-1, 3, 96, 96)
+_NO_CIFAR = (pickle.UnpicklingError, EOFError, TypeError, IndexError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _unpickled(path: Path) -> dict[bytes, Any]:
         try:
             content = _ArraysOnly(file, encoding="bytes").load()
             return dict(content)
-        except (pickle.UnpicklingError, EOFError, TypeError, IndexError) as error:
+        except _NO_CIFAR as error:
             raise ValueError(f"{path.name} is no pickle of CIFAR: {error}") from error
 
 
@@ -108,6 +109,9 @@ def _empty(kind: type[np.ndarray[Any, Any]], *_: Any) -> npt.NDArray[Any]:
     return kind.__new__(kind, (0,), np.uint8)
 
 
-def _dtype(kind: bytes, *_: Any) -> np.dtype[Any]:
-    """Return a type by its code; numpy 2.4 deprecates the further arguments as they are pickled."""
-    return np.dtype(kind.decode(), copy=True)
+def _dtype(kind: bytes | str, *_: Any) -> np.dtype[Any]:
+    """Return a type by its code, which is text where Python 3 pickled it.
+
+    numpy 2.4 deprecates the further arguments as they are pickled.
+    """
+    return np.dtype(kind.decode() if isinstance(kind, bytes) else kind, copy=True)

@@ -65,6 +65,14 @@ def test_cifar_100_in_pickles(tmp_path: Path) -> None:
     assert_shown(folder, [0, 2], 32, [GREEN, RED])
 
 
+def test_arrays_that_python_3_pickled_are_read_too(tmp_path: Path) -> None:
+    folder = write_cifar_100(tmp_path / "cifar-100-python")
+    data = np.stack([planes(32, BLUE).ravel(), planes(32, RED).ravel()])
+    batch = {b"fine_labels": [1, 0], b"data": data}
+    (folder / "test").write_bytes(pickle.dumps(batch, 4))
+    assert_shown(folder, [1, 0], 32, [BLUE, RED])
+
+
 def test_cifar_100_in_binary(tmp_path: Path) -> None:
     """Per image a coarse label, a fine label and 3,072 bytes of pixels."""
     folder = tmp_path / "cifar-100-binary"
@@ -137,8 +145,9 @@ class Evil:
         (b"", "no pickle of CIFAR"),
         (dumps({"labels": []}), "data"),
         (dumps([1]), "no pickle of CIFAR"),
+        (b"}}b.", "no pickle of CIFAR"),  # sets attributes of a dict
     ],
-    ids=["evil", "empty", "incomplete", "other"],
+    ids=["evil", "empty", "incomplete", "other", "attributes"],
 )
 def test_pickles_of_anything_else_are_refused_and_not_run(
     tmp_path: Path, content: bytes, message: str
