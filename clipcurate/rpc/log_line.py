@@ -48,7 +48,7 @@ class LogLine(BaseModel):
     )
     units: Count | None = Field(None, description="units that the attempt did, pairs mostly")
     seconds: Seconds | None = Field(None, description="how long the attempt took")
-    cpu_seconds: Seconds | None = Field(None, description="processor time of the attempt")
+    cpu_seconds: Seconds | None = Field(None, description="processor time of the process meanwhile")
     address: str | None = Field(None, description="where the service listens")
     entries: Count | None = Field(None, description="entries of the metadata")
     tables: str | None = Field(None, description="URL of a matcher's tables")

@@ -141,6 +141,7 @@ class Worker:
             log.info("claimed")
             start = time.perf_counter(), time.process_time()
             outcome = self._renewed(assignment)
+            # Processor time is that of the process, with what else it did meanwhile.
             seconds, cpu_seconds = time.perf_counter() - start[0], time.process_time() - start[1]
             stage = stage_name(assignment.task.stage)
             TASKS.labels(stage, outcome).inc()
