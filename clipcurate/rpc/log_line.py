@@ -49,6 +49,8 @@ class LogLine(BaseModel):
     units: Count | None = Field(None, description="units that the attempt did, pairs mostly")
     seconds: Seconds | None = Field(None, description="how long the attempt took")
     cpu_seconds: Seconds | None = Field(None, description="processor time of the process meanwhile")
+    peer: str | None = Field(None, description="address of a client whose call was refused")
+    files: str | None = Field(None, description="files of certificates that were read again")
     address: str | None = Field(None, description="where the service listens")
     entries: Count | None = Field(None, description="entries of the metadata")
     tables: str | None = Field(None, description="URL of a matcher's tables")
@@ -57,6 +59,3 @@ class LogLine(BaseModel):
     other: dict[str, str] | None = Field(
         None, description="what a library says beside its message, as text"
     )
-
-
-FIELDS = frozenset(LogLine.model_fields)

@@ -13,7 +13,6 @@ from types import MappingProxyType, TracebackType
 
 from clipcurate.errors import ClipcurateError
 from clipcurate.rpc import tracing
-from clipcurate.rpc.log_line import FIELDS
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +65,14 @@ class JsonFormatter(logging.Formatter):
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:
-    """Return what a record carries beside its message: our fields, and `other` of libraries."""
+    """Return what a record carries beside its message: our fields, or `other` of libraries.
+
+    Ours are all written as they are, so that tests find one that `LogLine` does not have.
+    """
     extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
-    ours = FIELDS if record.name.partition(".")[0] in _OURS else frozenset()
-    other = {key: str(extra.pop(key)) for key in extra.keys() - ours}
-    return extra | ({"other": other} if other else {})
+    if record.name.partition(".")[0] in _OURS or not extra:
+        return extra
+    return {"other": {key: str(value) for key, value in extra.items()}}
 
 
 def configure(service: str, level: str, style: str) -> None:

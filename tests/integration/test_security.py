@@ -12,6 +12,8 @@ from pydantic_settings import SettingsConfigDict
 
 from clipcurate.errors import ForbiddenError, InvalidInputError, UnavailableError
 from clipcurate.rpc.clients import LedgerClient, MatcherClient
+from clipcurate.rpc.log_line import LogLine
+from clipcurate.rpc.logs import JsonFormatter
 from clipcurate.rpc.server import Server
 from clipcurate.rpc.settings import SecuritySettings, ServiceSettings
 from clipcurate.rpc.v1 import ledger_pb2, ledger_pb2_grpc, matcher_pb2, matcher_pb2_grpc
@@ -75,6 +77,12 @@ def as_(folder: Path, **changes: object) -> SecuritySettings:
 def ask(address: str, security: SecuritySettings | None) -> object:
     with MatcherClient(address, security) as client:
         return client.list_metadata()
+
+
+def as_lines(caplog: pytest.LogCaptureFixture) -> list[LogLine]:
+    """What was logged, as a service writes it."""
+    write = JsonFormatter("matcher").format
+    return [LogLine.model_validate_json(write(record)) for record in caplog.records]
 
 
 def refusal(address: str, security: SecuritySettings | None) -> str:
@@ -166,6 +174,8 @@ def test_each_may_call_what_the_table_allows(
             with pytest.raises(ForbiddenError, match="MatchStream"):
                 next(worker.match_stream([["x"]]))
     assert "refused: matcher may not call clipcurate.v1.Ledger/CreateRun" in caplog.text
+    refused = [line for line in as_lines(caplog) if line.message.startswith("refused")]
+    assert all(line.peer for line in refused)
 
 
 def test_a_certificate_of_two_services_is_nobodys(authority: Authority) -> None:
@@ -185,9 +195,10 @@ def test_other_names_can_stand_for_a_service(authority: Authority) -> None:
 
 
 def test_renewed_certificates_are_used_by_both_sides_at_once(
-    authority: Authority, other: Authority
+    authority: Authority, other: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The authority changes too; who began a call goes on with it."""
+    caplog.set_level("INFO")
     service, client = authority.issue("matcher"), authority.issue("client")
     with serving(service) as (_, address, matching), MatcherClient(address, as_(client)) as known:
         assert known.list_metadata() == []
@@ -202,6 +213,8 @@ def test_renewed_certificates_are_used_by_both_sides_at_once(
         matching.go_on.set()
         assert len(next(stream)) == 1
         assert list(stream) == []
+    read = {line.files for line in as_lines(caplog) if line.message == "certificates read again"}
+    assert f"{service / 'tls.crt'}, {service / 'tls.key'}, {service / 'ca.crt'}" in read
 
 
 def test_a_client_survives_the_expiry_of_its_certificate(authority: Authority) -> None:

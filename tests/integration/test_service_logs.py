@@ -1,14 +1,17 @@
 """What real services log: every line is a `LogLine`, whoever speaks."""
 
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
 
 import pytest
+from pydantic import ValidationError
 
-from clipcurate.rpc.log_line import FIELDS, LogLine
+from clipcurate.rpc.log_line import LogLine
+from clipcurate.rpc.logs import JsonFormatter
 from tests.conftest import ROOT
 from tests.observed import SERVICES, Observed
 
@@ -106,6 +109,12 @@ def test_libraries_warnings_and_uncaught_errors_are_lines_too() -> None:
         assert "Traceback" in line.exception
 
 
+def test_a_key_of_ours_that_is_not_in_the_schema_is_found() -> None:
+    record = logging.makeLogRecord({"name": "services.matcher", "levelname": "INFO", "unheard": 1})
+    with pytest.raises(ValidationError, match="unheard"):
+        lines_of(JsonFormatter("matcher").format(record))
+
+
 def start_matcher(**settings: str) -> subprocess.CompletedProcess[str]:
     environment = {f"CLIPCURATE_MATCHER_{name}": value for name, value in settings.items()}
     return subprocess.run(
@@ -151,7 +160,7 @@ def test_the_core_of_grpc_keeps_quiet() -> None:
 def test_the_documentation_names_every_field_and_no_other() -> None:
     text = (ROOT / "docs" / "operations" / "logs.md").read_text()
     fields = text.partition("## Fields")[2].partition("\n## ")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", fields, re.MULTILINE)) == FIELDS
+    assert set(re.findall(r"^\| `(\w+)` \|", fields, re.MULTILINE)) == set(LogLine.model_fields)
 
 
 def test_the_schema_is_published_as_json_schema() -> None:
