@@ -48,10 +48,14 @@ app.command()(evaluating.evaluate)
 metadata_app.command(name="info")(inspecting.metadata_info)
 
 
+def _warn(message: str) -> None:
+    Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
+
+
 def main() -> None:
     """Run the command; an expected error is one line on stderr and exit status 1."""
     try:
-        tracing.start("cli")
+        tracing.start("cli", _warn)
         app()
     except ClipcurateError as error:
         message = f"[red]error:[/red] {escape(str(error))}"

@@ -2,21 +2,23 @@
 
 The standard variables decide: OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 switches traces on. Without them nothing of OpenTelemetry is imported here, and every function
-returns at once. With them it needs `pip install 'clipcurate[tracing]'`.
+returns at once. With them it needs `pip install 'clipcurate[tracing]'`; operators set them for
+whole clusters, so without it nothing is traced, and all goes on.
 """
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
 
-from clipcurate.errors import InvalidInputError
-
 if TYPE_CHECKING:
     from clipcurate.rpc.spans import Spans
+
+log = logging.getLogger(__name__)
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _QUIET = ("/clipcurate.v1.Ledger/ClaimTask", "/grpc.health.", "/grpc.reflection.")
@@ -39,21 +41,23 @@ def wanted(environment: Mapping[str, str]) -> bool:
     return not disabled and any(environment.get(name) for name in ENDPOINTS)
 
 
-def start(service: str) -> None:
+def start(service: str, warn: Callable[[str], object] = log.warning) -> None:
     """Begin to trace this process, if its environment asks for it; what is left goes out at exit.
 
-    Raises:
-        InvalidInputError: OpenTelemetry is not installed.
+    Args:
+        service: names it.
+        warn: is told where OpenTelemetry is not installed; nothing is traced then.
     """
     if _STATE.spans is not None or not wanted(os.environ):
         return
     try:
         from clipcurate.rpc.spans import Spans
     except ImportError as error:
-        raise InvalidInputError(
-            f"{' or '.join(ENDPOINTS)} is set, but OpenTelemetry is not installed ({error}): "
-            "pip install 'clipcurate[tracing]', or unset it"
-        ) from error
+        warn(
+            f"no traces: {' or '.join(ENDPOINTS)} is set, but OpenTelemetry is not installed "
+            f"({error}): pip install 'clipcurate[tracing]', or unset it"
+        )
+        return
     _STATE.spans = Spans(service)
 
 

@@ -116,6 +116,29 @@ def test_a_collector_that_is_away_stops_no_work(
     assert "is the service up?" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "import clipcurate.cli.app as app; sys.argv[1:] = ['--help']; app.main()",
+        "from clipcurate.rpc.process import run_service; run_service('matcher', lambda: None)",
+    ],
+    ids=["command line", "service"],
+)
+def test_without_opentelemetry_all_goes_on_untraced(begin: str) -> None:
+    missing = "import sys; sys.modules['opentelemetry.sdk'] = None; "
+    done = subprocess.run(
+        [sys.executable, "-c", missing + begin],
+        env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "pip install 'clipcurate[tracing]'" in line
+
+
 def test_without_a_collector_nothing_of_opentelemetry_is_imported() -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
     done = subprocess.run(
