@@ -1,7 +1,7 @@
 """Training speed on one device against open_clip's own loop, and what each change brought.
 
     python benchmarks/train_gpu.py --output results.json             # ViT-B/32 on a GPU: minutes
-    python benchmarks/train_gpu.py --preset tiny --device cpu        # that the script works
+    python benchmarks/train_gpu.py --device cpu                      # that the script works: tiny
 
 Every rung trains the same model on the same pairs, already decoded: random pixels, captions with
 the lengths of real ones (13.5 tokens on average, some of 77). open_clip's rungs are its own
@@ -14,27 +14,22 @@ by torch.compile alone are equal: how far their figures lie apart is the noise.
 """
 
 import argparse
-import gc
 import logging
-import math
-import statistics
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import torch
-from harness import interleaved, median_ratio, report
+from harness import report
+from harness.rungs import Runner, Setting, measured, ready
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from clipcurate.training.compat import open_clip
-from clipcurate.training.config import ComputeConfig, TrainConfig, config_for
+from clipcurate.training.config import ComputeConfig, config_for
 from clipcurate.training.data import Batch, normalise
 from clipcurate.training.loop import initial_state, train_steps
 from clipcurate.training.model import create_model, pick_device
@@ -43,23 +38,7 @@ from clipcurate.training.products import product_rate
 
 PAPER_TFLOPS = 989  # H100 and H200, bf16 products without sparsity, by NVIDIA's data sheet
 DISTINCT = 4
-WARM_UP = 5
 LENGTH_MU, LENGTH_SIGMA = 2.48, 0.5  # log-normal with mean 13.5: e^(μ + σ²/2)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all rungs share: model, device, pairs per step, how long and how often each runs."""
-
-    config: TrainConfig
-    device: torch.device
-    seconds: float
-    rounds: int
-
-    @property
-    def pairs(self) -> int:
-        """Pairs per step."""
-        return self.config.data.batch_size
 
 
 def tokens_of(count: int, context: int, generator: torch.Generator) -> Tensor:
@@ -139,6 +118,9 @@ class OpenClip:
         )
         waited(self._device)
 
+    def close(self) -> None:
+        """Do nothing: nothing runs beside it."""
+
 
 class Ours:
     """Our loop with some of its settings changed."""
@@ -162,9 +144,6 @@ class Ours:
     def close(self) -> None:
         """Stop the thread that copies ahead."""
         self._steps.close()
-
-
-Runner = OpenClip | Ours
 
 
 def rungs(setting: Setting, batches: list[Batch]) -> dict[str, Callable[[bool], Runner]]:
@@ -192,85 +171,13 @@ def rungs(setting: Setting, batches: list[Batch]) -> dict[str, Callable[[bool], 
     }
 
 
-@dataclass(frozen=True)
-class Rung:
-    """A loop that is warm: steps that it takes per round, FLOPs per pair, its own peak memory."""
-
-    run: Runner
-    steps: int
-    flops: float
-    peak_gib: float | None
-
-
-@contextmanager
-def ready(make: Callable[[bool], Runner], setting: Setting, compiles: bool) -> Iterator[Rung]:
-    """Yield a rung that has taken its first steps."""
-    gc.collect()
-    on_gpu = setting.device.type == "cuda"
-    flops = counted(make, setting)
-    if on_gpu:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(setting.device)
-    others = torch.cuda.memory_allocated(setting.device) if on_gpu else 0
-    with closed(make(compiles)) as run:
-        run(WARM_UP)
-        start = time.perf_counter()
-        run(2)
-        once = (time.perf_counter() - start) / 2
-        most = torch.cuda.max_memory_allocated(setting.device) if on_gpu else 0
-        steps = max(1, math.ceil(setting.seconds / setting.rounds / once))
-        yield Rung(run, steps, flops, (most - others) / 2**30 if on_gpu else None)
-
-
-def measured(setting: Setting, made: dict[str, Rung]) -> dict[str, dict[str, Any]]:
-    """Return the figures of each rung; its rate is the median over rounds."""
-    work = {name: partial(rung.run, rung.steps) for name, rung in made.items()}
-    taken = interleaved(work, setting.rounds, time.perf_counter)
-    per_pair = {
-        name: [seconds / (made[name].steps * setting.pairs) for seconds in rounds]
-        for name, rounds in taken.items()
-    }
-    theirs = min(
-        (times for name, times in per_pair.items() if name.startswith("open_clip")),
-        key=statistics.median,
-    )
-    return {
-        name: {
-            "pairs_per_second": 1 / statistics.median(times),
-            "rounds": [1 / time for time in times],
-            "times_open_clip": median_ratio(theirs, times),
-            "gflop_per_pair": made[name].flops / 1e9,
-            "tflop_per_second": made[name].flops / 1e12 / statistics.median(times),
-            "peak_gib": made[name].peak_gib,
-        }
-        for name, times in per_pair.items()
-    }
-
-
-def counted(make: Callable[[bool], Runner], setting: Setting) -> float:
-    """Return the FLOPs per pair of one step, not compiled: the counter sees every product."""
-    with closed(make(False)) as run, FlopCounterMode(display=False) as counter:
-        run(1)
-    return counter.get_total_flops() / setting.pairs
-
-
-@contextmanager
-def closed(run: Runner) -> Iterator[Runner]:
-    """Yield a rung's loop, and stop the thread that copies ahead of ours."""
-    try:
-        yield run
-    finally:
-        if isinstance(run, Ours):
-            run.close()
-
-
 def setting_of(args: argparse.Namespace) -> Setting:
     on_gpu = args.device.startswith("cuda")
     if on_gpu:
         torch.cuda.set_device(args.device)
     pairs = args.batch or (pairs_for(args.device) if on_gpu else 64)
     overrides = {"batch_size": str(pairs), "seen_pairs": str(pairs * 10**6), "lr": "1e-5"}
-    config = config_for(args.preset, overrides)
+    config = config_for(args.preset or ("b32_400m" if on_gpu else "tiny"), overrides)
     return Setting(config, torch.device(args.device), args.seconds, args.rounds)
 
 
@@ -283,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--preset", default="b32_400m")
+    parser.add_argument("--preset", help="b32_400m; tiny on a CPU")
     parser.add_argument("--device", default=pick_device())
     parser.add_argument("--batch", type=int, default=0, help="pairs per step")
     parser.add_argument("--seconds", type=float, default=15.0, help="measured per rung, in all")
@@ -306,7 +213,11 @@ def main() -> None:
     for found in results.values():
         found["of_product_rate"] = found["tflop_per_second"] / rate
         found["of_paper"] = found["tflop_per_second"] / PAPER_TFLOPS if on_gpu else None
-    about = {"preset": args.preset, "pairs_per_step": setting.pairs, "device": str(setting.device)}
+    about = {
+        "preset": setting.config.preset,
+        "pairs_per_step": setting.pairs,
+        "device": str(setting.device),
+    }
     about["compiled"] = on_gpu  # on a CPU the rungs of torch.compile run eagerly
     gpu = torch.cuda.get_device_name(setting.device) if on_gpu else None
     report({**about, "gpu": gpu, "product_tflops": rate, "rungs": results}, args.output)
