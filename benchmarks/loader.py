@@ -15,7 +15,6 @@ import argparse
 import io
 import json
 import os
-import platform
 import resource
 import statistics
 import tempfile
@@ -23,9 +22,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
+from harness import report
 from PIL import Image
 
 from clipcurate.datasets.images import ImageIndex
@@ -193,10 +192,19 @@ def main() -> None:
         name: {key: statistics.median(run[key] for run in of) for key in of[0]}
         for name, of in runs.items()
     }
-    report(medians, options, size)
+    show(medians)
+    results = {
+        "samples": options.samples,
+        "rounds": options.rounds,
+        "photos": sorted(path.name for path in options.photos.iterdir()),
+        "bytes_per_sample": size // options.samples,
+        "results": medians,
+    }
+    report(results, options.output)
 
 
-def report(medians: dict[str, dict[str, float]], options: Any, size: int) -> None:
+def show(medians: dict[str, dict[str, float]]) -> None:
+    """Print a line per loader for people."""
     theirs = medians["open_clip, 1 worker"]["samples_per_cpu_second"]
     for name, figures in medians.items():
         ratio = figures["samples_per_cpu_second"] / theirs
@@ -205,17 +213,6 @@ def report(medians: dict[str, dict[str, float]], options: Any, size: int) -> Non
             f" ({ratio:.2f} x)  {figures['samples_per_second']:8.0f}/s"
             f"  {figures['memory_mib']:6.0f} MiB"
         )
-    if options.output:
-        photos = sorted(path.name for path in options.photos.iterdir())
-        machine = {"machine": platform.machine(), "cores": os.cpu_count()}
-        facts = {"samples": options.samples, "rounds": options.rounds, "photos": photos}
-        value = {
-            **machine,
-            **facts,
-            "bytes_per_sample": size // options.samples,
-            "results": medians,
-        }
-        options.output.write_text(json.dumps(value, indent=2) + "\n")
 
 
 if __name__ == "__main__":
