@@ -1,5 +1,6 @@
 """Fixtures that more than one folder of tests needs."""
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,10 @@ SHARED = ROOT.parent / "shared" / "data"
 # Speed is not tested, and the first call of a kernel compiles it.
 settings.register_profile("clipcurate", deadline=None)
 settings.load_profile("clipcurate")
+
+# A shell that starts `make test` in the background has it ignore Ctrl-C; what tests start, inherits
+# that, and would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
 
