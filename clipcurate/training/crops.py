@@ -14,7 +14,7 @@ import simplejpeg
 from PIL import Image
 
 from clipcurate.training.config import DataConfig
-from clipcurate.training.kernels.resampling import resample_rows
+from clipcurate.training.kernels import resample_rows
 
 U8 = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]

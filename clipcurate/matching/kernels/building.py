@@ -12,6 +12,7 @@ from clipcurate.matching.kernels.hashing import (
     short_key,
     word_hash,
 )
+from clipcurate.matching.kernels.layout import CHILD_SIZE, WORD_SIZE
 from clipcurate.matching.kernels.splitting import ZERO, is_open_at
 
 _32 = np.uint64(32)
@@ -21,9 +22,6 @@ NUMBER = np.uint64((1 << 32) - 1)
 
 HAS_CHILD, CONTINUES, IS_OPEN = np.uint64(63), np.uint64(62), np.uint64(61)
 """Flags of a node, by bit: it has children; its word is not only a first one; it is open."""
-
-WORD_SIZE, CHILD_SIZE = np.uint64(4), np.uint64(3)
-"""uint64 a slot. Of a word: key, key, node, entry + 1. Of a child: key, node, entry + 1."""
 
 NO_CHILD = np.uint64(2**64 - 1)
 

@@ -11,12 +11,9 @@ one is not open, the token after it must not be.
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from clipcurate.kernels.compiling import inlined, kernel
 from clipcurate.kernels.machine import byte_mask, lowest_bit
-
-Numbers = npt.NDArray[np.uint64]
 
 ZERO, ONE, _64 = np.uint64(0), np.uint64(1), np.uint64(64)
 _SPACE = np.uint64(32)
@@ -26,9 +23,6 @@ BREAK = np.uint64(1 << 40)
 SLACK = np.uint64(136)
 """Tokens that 64 bytes can make, and a text's end: room that there must be to go on."""
 
-PADDING = 64
-"""Bytes that must be readable after the last text."""
-
 _BLANKS = [(9, 10), (13, 13), (32, 32)]
 _MARKS = [(ord(mark), ord(mark)) for mark in ",.;:?!`"]
 _PUNCTUATION = [(0x21, 0x2F), (0x3A, 0x40), (0x5B, 0x60), (0x7B, 0x7E)]
@@ -36,21 +30,6 @@ _LEADS = [(0xC0, 0xFF)]
 _blank_bytes, _mark_bytes = byte_mask(_BLANKS), byte_mask(_MARKS)
 _cut_bytes = byte_mask(_BLANKS + _MARKS)
 _edge_bytes = byte_mask(_BLANKS + _PUNCTUATION + _LEADS)
-
-
-class Tokens(NamedTuple):
-    """Tokens of consecutive texts, each text's followed by a BREAK.
-
-    Attributes:
-        starts, lengths: of their bytes.
-        rows: their texts, counted from the first one here.
-        glued: 1 if no space comes before.
-    """
-
-    starts: Numbers
-    lengths: Numbers
-    rows: Numbers
-    glued: Numbers
 
 
 class Cursor(NamedTuple):

@@ -9,17 +9,14 @@ sort the hits by text and entry.
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from clipcurate.kernels.compiling import kernel
 from clipcurate.kernels.machine import prefetch
 from clipcurate.matching.kernels.building import (
-    CHILD_SIZE,
     CONTINUES,
     HAS_CHILD,
     IS_OPEN,
     NUMBER,
-    WORD_SIZE,
     child_key,
     same_bytes,
 )
@@ -34,13 +31,12 @@ from clipcurate.matching.kernels.hashing import (
     slot_of,
     word_hash,
 )
+from clipcurate.matching.kernels.layout import CHILD_SIZE, WORD_SIZE, Numbers, Tokens
 from clipcurate.matching.kernels.splitting import (
     BREAK,
     SLACK,
     ZERO,
     Cursor,
-    Numbers,
-    Tokens,
     split_texts,
 )
 
@@ -52,30 +48,6 @@ _MARKS[list(b",.;:?!`")] = True
 
 BLOCK = np.uint64(1024)
 """Tokens of a block: its arrays stay in the second-level cache."""
-
-
-class Tables(NamedTuple):
-    """All that matching reads. Flat arrays, fit to be mapped from a file.
-
-    Attributes:
-        words, word_pilots: perfect hash table of the words; see `building.WORD_SIZE`.
-        children, child_pilots: perfect hash table of the trie's edges; see `CHILD_SIZE`.
-        spans: of each word: where its bytes are in `known`, and how many.
-        known: the entries' bytes, uint8.
-        repeats: of each entry: 1 + another entry of the same string, or 0; empty if all differ.
-        open_bits: bit set of the characters that need no space beside them; empty by metaclip1.
-        numbers: seed of the hashes; tokens of the longest entry.
-    """
-
-    words: Numbers
-    word_pilots: npt.NDArray[np.uint16]
-    children: Numbers
-    child_pilots: npt.NDArray[np.uint16]
-    spans: Numbers
-    known: npt.NDArray[np.uint8]
-    repeats: npt.NDArray[np.uint32]
-    open_bits: npt.NDArray[np.uint8]
-    numbers: Numbers
 
 
 class Block(NamedTuple):

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 import xxhash
 
+from clipcurate.kernels import hash_joined, hash_twice
 from clipcurate.kernels.buffers import string_buffers
-from clipcurate.kernels.xxh3 import hash_joined, hash_twice
 
 
 def hex_of(hashes: npt.NDArray[np.uint64]) -> list[str]:

@@ -1,0 +1,75 @@
+"""Compiles all kernels that Python calls into one module, for machines without numba.
+
+    python -m clipcurate.kernels.ahead --cpu x86-64-v3
+
+That needs numba, setuptools and a C compiler; what comes out needs numpy alone. numba's own way to
+do it, `numba.pycc`, would hold the interpreter's lock.
+"""
+
+import argparse
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import config, types
+from numba.core.compiler import Flags
+from numba.core.errors import NumbaPendingDeprecationWarning
+from numba.core.typing.templates import Signature
+from numba.np.numpy_support import from_dtype
+
+from clipcurate.kernels.entry import AHEAD, Array, Entry, Number, Parameter, Record, entries
+from clipcurate.kernels.entry import __file__ as entry_file
+
+with warnings.catch_warnings():  # "replacement technology is being developed", since 2023
+    warnings.simplefilter("ignore", NumbaPendingDeprecationWarning)
+    from numba.pycc import CC, compiler
+
+
+def build(folder: Path, cpu: str) -> Path:
+    """Compile the kernels for a processor, by LLVM's name; return the module's file."""
+    config.CPU_NAME, config.CPU_FEATURES = cpu, ""  # of the functions that the kernels call
+    compiler.Flags = _unlocked
+    module = CC(AHEAD)
+    module.output_dir, module.target_cpu = str(folder), cpu
+    for name, entry in sorted(entries().items()):
+        module.export(name, _signature(entry))(entry.source())
+    module.compile()
+    return folder / str(module.output_file)
+
+
+def _unlocked() -> Flags:
+    """Return how pycc compiles, and without the interpreter's lock."""
+    flags = Flags()
+    flags.release_gil = True
+    return flags
+
+
+def _signature(entry: Entry) -> Signature:
+    returns = types.void if entry.returns is None else _type(entry.returns)
+    return returns(*map(_type, entry.parameters))
+
+
+def _type(parameter: Parameter) -> Any:
+    match parameter:
+        case Array(dtype, ndim):
+            return types.Array(_type(Number(dtype)), ndim, "C")
+        case Number(kind):
+            return from_dtype(np.dtype(kind))
+        case Record(kind, fields):
+            return types.NamedTuple([_type(field) for field in fields], kind)
+    raise TypeError(parameter)
+
+
+def main() -> None:
+    """Compile the kernels to where `clipcurate` finds them."""
+    parser = argparse.ArgumentParser(prog="python -m clipcurate.kernels.ahead")
+    parser.add_argument("--cpu", required=True, help="oldest processor to run on, by LLVM's name")
+    parser.add_argument("--output", type=Path, default=Path(entry_file).parent, help="folder")
+    args = parser.parse_args()
+    print(f"==> compiling kernels for {args.cpu}")
+    print(build(args.output, args.cpu))
+
+
+if __name__ == "__main__":
+    main()
