@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from clipcurate.cli.ports import held_port
 from clipcurate.cli.processes import Child, Supervisor, wait_for_file
 from clipcurate.errors import ConflictError, NotFoundError, UnavailableError
 from clipcurate.rpc.clients import open_channel
@@ -63,6 +65,7 @@ class LocalStack:
     options: StackOptions
     supervisor: Supervisor = field(default_factory=Supervisor)
     addresses: dict[str, str] = field(default_factory=dict)
+    ports: list[socket.socket] = field(default_factory=list)
 
     @property
     def counter(self) -> str:
@@ -102,8 +105,11 @@ class LocalStack:
         settings: dict[str, str],
         number: int | None = None,
     ) -> None:
-        """Start a service, learn its address, and keep it for restarts."""
+        """Start a service; it keeps its address when it is started again."""
         name = service if number is None else f"{service}-{number}"
+        listen, port = held_port(listen)
+        if port is not None:
+            self.ports.append(port)
         ready = runtime / f"{name}.address"
         values = {**settings, "LISTEN": listen, "READY_FILE": str(ready)}
         prefix = f"CLIPCURATE_{service.upper()}_"
@@ -111,22 +117,20 @@ class LocalStack:
         log_path = self.options.state / "logs" / f"{name}.log"
         child = Child(name, [sys.executable, "-m", f"services.{service}"], environment, log_path)
         self.supervisor.start(child)
-        address = wait_for_file(ready, child, START_SECONDS)
-        child.environment = environment | {prefix + "LISTEN": address}
-        self.addresses[name] = address
+        self.addresses[name] = wait_for_file(ready, child, START_SECONDS)
 
     def _start_redis(self, runtime: Path) -> str:
         """Start Redis on a private socket, every write on disk before its reply."""
         data = self.options.state / "redis"
         data.mkdir(parents=True, exist_ok=True)
-        socket = runtime / "redis.sock"
-        command = [redis_binary(), "--port", "0", "--unixsocket", str(socket)]
+        path = runtime / "redis.sock"
+        command = [redis_binary(), "--port", "0", "--unixsocket", str(path)]
         command += ["--unixsocketperm", "700", "--dir", str(data), "--save", ""]
         command += ["--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no"]
         child = Child("redis", command, {}, self.options.state / "logs" / "redis.log")
         self.supervisor.start(child)
-        _wait_for_socket(socket, child)
-        return f"unix://{socket}"
+        _wait_for_socket(path, child)
+        return f"unix://{path}"
 
 
 @contextmanager
@@ -146,6 +150,8 @@ def local_stack(options: StackOptions) -> Iterator[LocalStack]:
         yield stack
     finally:
         stack.supervisor.stop()
+        for port in stack.ports:
+            port.close()
         shutil.rmtree(runtime, ignore_errors=True)
 
 
@@ -203,9 +209,9 @@ def state_held(state: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _wait_for_socket(socket: Path, child: Child) -> None:
+def _wait_for_socket(path: Path, child: Child) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not socket.exists():
+    while not path.exists():
         if not child.alive or time.monotonic() > deadline:
             raise UnavailableError(f"Redis did not start; the end of its log:\n{child.tail()}")
         time.sleep(0.02)
