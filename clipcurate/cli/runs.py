@@ -120,8 +120,8 @@ def list_runs(server: opt.Server = opt.DEFAULT_SERVER) -> None:
     for heading in ("run", "state", "counted", "counts", "pairs", "hits", "published"):
         table.add_column(heading, no_wrap=True)
     with LedgerClient(server, SecuritySettings()) as ledger:
-        runs = ledger.list_runs()
-        for run in runs:
+        found = ledger.list_runs()
+        for run in found.runs:
             match = next((s for s in run.stages if s.stage == pb.STAGE_MATCH), pb.StageProgress())
             published = sum(emission.HasField("published") for emission in run.emissions)
             table.add_row(
@@ -136,7 +136,10 @@ def list_runs(server: opt.Server = opt.DEFAULT_SERVER) -> None:
     out = Console()
     whole = out.measure(table, options=out.options.update(max_width=WIDEST)).maximum
     Console(width=max(whole, out.width)).print(table)  # half a run id names nothing
-    for run in runs:
+    if newer := found.newer_run_ids:
+        ids = ", ".join(newer)
+        say(console, f"[yellow]made by a newer release; upgrade the counter to see: {ids}[/yellow]")
+    for run in found.runs:
         if run.state == pb.RUN_STATE_ARCHIVED:
             say(out, f"{run.run_id} is archived in {escape(run.archive.url)}")
 
@@ -193,5 +196,7 @@ def retry(
 
 def full_id(ledger: LedgerClient, beginning: str) -> str:
     """Complete the beginning of a run id; leave it as it is where that is not clear."""
-    found = [run.run_id for run in ledger.list_runs() if run.run_id.startswith(beginning)]
+    runs = ledger.list_runs()
+    known = [*(run.run_id for run in runs.runs), *runs.newer_run_ids]
+    found = [run_id for run_id in known if run_id.startswith(beginning)]
     return found[0] if len(found) == 1 else beginning

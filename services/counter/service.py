@@ -1,6 +1,5 @@
 """The RPCs of Counter and Ledger: messages in, messages out; the rest is in ledger and counts."""
 
-import logging
 import threading
 from collections.abc import Iterator
 from typing import TypeVar
@@ -22,8 +21,6 @@ from services.counter.ledger import ENDED, Ledger
 from services.counter.schema import newer_left_out
 from services.counter.stability import Stability
 from services.counter.stages import StageKey, is_finished
-
-log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 1.0
 SHORTEST_WATCH_SECONDS = 0.05
@@ -54,13 +51,12 @@ class LedgerService(ledger_pb2_grpc.LedgerServicer):
     def ListRuns(
         self, request: ledger_pb2.ListRunsRequest, context: grpc.ServicerContext
     ) -> ledger_pb2.ListRunsResponse:
-        run_ids = self._ledger.run_ids()
         response = ledger_pb2.ListRunsResponse()
-        for run_id in reversed(run_ids):
+        for run_id in reversed(self._ledger.run_ids()):
             with newer_left_out():
                 response.runs.append(self._ledger.run(run_id))
-        if left_out := len(run_ids) - len(response.runs):
-            log.warning("runs of a newer layout, not in this list: %d", left_out)
+                continue
+            response.newer_run_ids.append(run_id)
         return response
 
     def CancelRun(

@@ -189,7 +189,7 @@ def test_a_local_run_that_was_archived_goes_on_only_when_told(
     before = verify_dataset(first.stdout.strip()).dataset_hash
     with local_stack(StackOptions(output / ".clipcurate", workers=0)) as stack:
         with LedgerClient(stack.counter) as ledger:
-            (found,) = ledger.list_runs()
+            (found,) = ledger.list_runs().runs
         made = command_line("archive", found.run_id, "--server", stack.counter)
         assert made.returncode == 0, made.stderr
     refused = command_line(*run, *wanted, "--emit", "matched")

@@ -46,8 +46,8 @@ def test_watch_fails_where_the_run_does_not_get_done(
         ThreadPoolExecutor(1) as pool,
     ):
         watching = pool.submit(command_line, *command, "--server", stack.counter, "--watch")
-        wait_until(ledger.list_runs, 60, "the run is known")
-        (run,) = ledger.list_runs()
+        wait_until(lambda: ledger.list_runs().runs, 60, "the run is known")
+        (run,) = ledger.list_runs().runs
         ledger.cancel_run(run.run_id)
         done = watching.result()
     assert (done.returncode, done.stdout) == (1, "")

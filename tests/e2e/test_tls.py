@@ -77,7 +77,7 @@ def test_each_may_do_its_part(
         done = command_line("submit", "--watch", *inputs, tmp_path / "out", *there)
         assert done.returncode == 0, done.stderr
         with LedgerClient(address, SecuritySettings()) as ledger:
-            (run,) = ledger.list_runs()
+            (run,) = ledger.list_runs().runs
             assert [found.run_id for found in ledger.watch_run(run.run_id)] == [run.run_id]
         for command in ("recount", "archive"):
             done = command_line(command, run.run_id, *there)

@@ -21,6 +21,7 @@ from services.counter.schema import MARK, VERSION
 from services.counter.service import LedgerService
 from services.counter.settings import CounterSettings
 from services.counter.store import FAILURES, Store, run_prefix, translate
+from tests.conftest import CommandLine
 from tests.integration.conftest import INSTALLED
 from tests.integration.test_counters import counter
 from tests.redis_servers import binary, server
@@ -135,9 +136,7 @@ def figures(collector: RunCollector) -> dict[tuple[str, str], float]:
     return {(s.name, s.labels.get("run", "")): s.value for s in samples if len(s.labels) < 2}
 
 
-def test_a_newer_run_stops_none_of_the_others(
-    store: Store, ledger: Ledger, newer: Ledger, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_newer_run_stops_none_of_the_others(store: Store, ledger: Ledger, newer: Ledger) -> None:
     """The one that was cancelled and retried is behind it, the other before it."""
     ledger.create("again", SPEC, [])
     ledger.create("run", SPEC, [])
@@ -156,7 +155,7 @@ def test_a_newer_run_stops_none_of_the_others(
     service = LedgerService(ledger, threading.Event(), 4)
     listed = service.ListRuns(pb.ListRunsRequest(), cast("grpc.ServicerContext", None))
     assert [run.run_id for run in listed.runs] == ["run", "again"]
-    assert "runs of a newer layout, not in this list: 1" in caplog.text
+    assert listed.newer_run_ids == ["newer"]
 
 
 def test_an_archived_run_keeps_its_version(store: Store, ledger: Ledger, newer: Ledger) -> None:
@@ -182,7 +181,9 @@ def test_a_lost_mark_neither_stops_a_run_nor_lets_a_newer_one_through(
         ledger.run("newer")
 
 
-def test_a_counter_is_not_ready_over_a_newer_redis_and_says_what_to_do(tmp_path: Path) -> None:
+def test_a_counter_is_not_ready_over_a_newer_redis_and_says_what_to_do(
+    tmp_path: Path, command_line: CommandLine
+) -> None:
     with server(binary(INSTALLED[0])) as redis, counter(tmp_path, "old", redis) as (address, child):
         assert serves(address, 60)
         upgraded = Store(redis.url, schema=NEW)
@@ -193,7 +194,11 @@ def test_a_counter_is_not_ready_over_a_newer_redis_and_says_what_to_do(tmp_path:
         with LedgerClient(address) as client:
             with pytest.raises(UnavailableError, match="upgrade the counter"):
                 client.create_run("run", SPEC, [])
-            assert client.list_runs() == []
+        listed = command_line("runs", "--server", address)
+        assert (listed.returncode, "upgrade the counter to see: newer" in listed.stderr) == (
+            0,
+            True,
+        )
         with grpc.insecure_channel(address) as channel:
             grpc.channel_ready_future(channel).result(20)  # it answers all the same
         upgraded.redis.flushall()

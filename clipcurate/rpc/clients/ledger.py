@@ -43,12 +43,12 @@ class LedgerClient(Client):
         response: ledger_pb2.GetRunResponse = self.call(self._stub.GetRun, request)
         return response.run
 
-    def list_runs(self) -> list[ledger_pb2.Run]:
-        """Return all runs, newest first."""
+    def list_runs(self) -> ledger_pb2.ListRunsResponse:
+        """Return all runs, newest first, and the ids of those that the counter is too old for."""
         response: ledger_pb2.ListRunsResponse = self.call(
             self._stub.ListRuns, ledger_pb2.ListRunsRequest()
         )
-        return list(response.runs)
+        return response
 
     def cancel_run(self, run_id: str) -> ledger_pb2.Run:
         """Stop handing out the run's tasks."""

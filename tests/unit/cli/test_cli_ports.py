@@ -52,6 +52,15 @@ def test_version_6_has_its_own() -> None:
         assert holder.getsockname()[:2] == ("::1", int(address.removeprefix("[::1]:")))
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.1:50051", "unix:/tmp/a"])
-def test_an_address_that_is_given_is_kept(listen: str) -> None:
-    assert held_port(listen) == (listen, None)
+def test_a_port_that_is_named_is_held_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        listen = f"127.0.0.1:{server.getsockname()[1]}"
+        assert held_port(listen) == (listen, None)
+    address, holder = held_port(listen)
+    assert (address, holder is not None) == (listen, True)
+    assert holder is not None
+    holder.close()
+
+
+def test_a_path_is_kept() -> None:
+    assert held_port("unix:/tmp/a") == ("unix:/tmp/a", None)
