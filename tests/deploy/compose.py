@@ -4,10 +4,13 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import pytest
 
 from tests.conftest import ROOT
 
@@ -15,15 +18,14 @@ SERVICES = ("counter", "matcher", "sampler", "trainer")
 USER = 10_001
 
 
-def missing() -> str:
-    """Say what is missing for containers; empty if nothing."""
+def require_engine() -> None:
+    """Skip the test where containers cannot be run."""
     if not shutil.which("docker"):
-        return "no docker command"
+        pytest.skip("no docker command")
     for command in (["docker", "info"], ["docker", "compose", "version"]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            return f"`{' '.join(command)}` fails: {done.stderr.strip().splitlines()[-1:]}"
-    return ""
+            pytest.skip(f"`{' '.join(command)}` fails: {done.stderr.strip().splitlines()[-1:]}")
 
 
 def open_to_all(folder: Path) -> None:
@@ -57,6 +59,17 @@ class Compose:
         )
         assert not check or done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done
+
+    @contextmanager
+    def running(self, *words: str) -> Iterator[Self]:
+        """Redis, the services, and what `compose up` has in these words: built, and healthy."""
+        self("build", *SERVICES)
+        try:
+            self("up", "--detach", "--wait", *words, "redis", *SERVICES)
+            yield self
+        finally:
+            print(self("logs", "--no-color", "--tail", "60", check=False).stdout)
+            self("--profile", "*", "down", "--volumes", "--timeout", "5")
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a compose command, whose output is read at its end."""

@@ -9,12 +9,11 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, CommandLine
-from tests.deploy.compose import Compose, engine, hashes, inspect, missing, open_to_all
+from tests.deploy.compose import Compose, engine, hashes, inspect, open_to_all, require_engine
 from tests.deploy.manifests import K8S
 from tests.pools import make_parquet_pool, write_metadata
 from tests.waiting import wait_until
 
-SERVICES = ("counter", "matcher", "sampler")
 FILES = 20
 EARLY, LATER = 10, 60
 """Of 120 tasks: how many are matched when Redis is backed up, and when it is lost."""
@@ -32,21 +31,14 @@ def commands(section: str) -> list[str]:
 @pytest.fixture
 def compose(tmp_path: Path) -> Iterator[Compose]:
     """Redis and the services that a run needs."""
-    if reason := missing():
-        pytest.skip(reason)
+    require_engine()
     data = tmp_path / "data"
     make_parquet_pool(data / "pool", FILES, 60)
     write_metadata(data / "metadata.json")
     open_to_all(data)
     (tmp_path / "scripts").symlink_to(ROOT / "scripts")
-    compose = Compose(data)
-    compose("build", *SERVICES)
-    try:
-        compose("up", "--detach", "--wait", "redis", *SERVICES)
+    with Compose(data).running() as compose:
         yield compose
-    finally:
-        print(compose("logs", "--no-color", "--tail", "40", check=False).stdout)
-        compose("--profile", "*", "down", "--volumes", "--timeout", "5")
 
 
 def run(block: str, compose: Compose, folder: Path) -> None:

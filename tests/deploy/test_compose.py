@@ -14,8 +14,8 @@ from tests.deploy.compose import (
     engine,
     hashes,
     inspect,
-    missing,
     open_to_all,
+    require_engine,
 )
 from tests.pools import make_pool, write_metadata
 from tests.waiting import wait_until
@@ -45,16 +45,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def compose(data: Path) -> Iterator[Compose]:
     """The services, built and healthy, three matchers."""
-    if reason := missing():
-        pytest.skip(reason)
-    compose = Compose(data)
-    compose("build", *SERVICES)
-    try:
-        compose("up", "--detach", "--wait", "--scale", "matcher=3", "redis", *SERVICES)
+    require_engine()
+    with Compose(data).running("--scale", "matcher=3") as compose:
         yield compose
-    finally:
-        print(compose("logs", "--no-color", "--tail", "40", check=False).stdout)
-        compose("--profile", "*", "down", "--volumes", "--timeout", "5")
 
 
 def submit(number: int) -> list[str]:

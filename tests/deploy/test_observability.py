@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import ROOT
-from tests.deploy.compose import SERVICES, Compose, engine, missing
+from tests.deploy.compose import SERVICES, Compose, engine, open_to_all, require_engine
 from tests.deploy.observed import Prometheus, filled, rules, targets
 from tests.pools import make_pool, write_metadata
 from tests.waiting import wait_until
@@ -43,25 +43,17 @@ class Observed(Compose):
 @pytest.fixture(scope="module")
 def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     """The services, three matchers, and Prometheus; all healthy."""
-    if reason := missing():
-        pytest.skip(reason)
+    require_engine()
     folder = tmp_path_factory.mktemp("data")
     for part in range(PARTS):
         make_pool(folder / "pool" / f"{part:02}", ROWS, seed=part)
     (folder / "pool" / "rejected.jsonl").write_text('{"url": "http://example.org/1", "text": null}')
     write_metadata(folder / "metadata.json")
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o777 if path.is_dir() else 0o666)
+    open_to_all(folder)
     engine("build", "--quiet", "--tag", STAND_IN, str(ROOT / "tests" / "deploy" / "prometheus"))
-    compose = Observed(folder, (ROOT / "docker-compose.observability.yml",))
-    compose("build", *SERVICES)
-    try:
-        started = ("redis", "prometheus", *SERVICES)
-        compose("up", "--detach", "--wait", "--scale", "matcher=3", *started)
+    layered = Observed(folder, (ROOT / "docker-compose.observability.yml",))
+    with layered.running("--scale", "matcher=3", "prometheus") as compose:
         yield compose
-    finally:
-        print(compose("logs", "--no-color", "--tail", "20", check=False).stdout)
-        compose("--profile", "*", "down", "--volumes", "--timeout", "5")
 
 
 @pytest.fixture(scope="module")

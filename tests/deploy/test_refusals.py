@@ -10,7 +10,7 @@ import pytest
 
 from tests.certificates import FILES, Authority
 from tests.conftest import ROOT, CommandLine
-from tests.deploy.compose import SERVICES, Compose, engine, hashes, missing, open_to_all
+from tests.deploy.compose import Compose, engine, hashes, open_to_all, require_engine
 from tests.deploy.test_certificates import make
 from tests.pools import make_pool, write_metadata
 from tests.waiting import wait_until
@@ -39,18 +39,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def compose(folder: Path) -> Iterator[Compose]:
     """The services with mutual TLS, built and healthy."""
-    if reason := missing():
-        pytest.skip(reason)
-    compose = Compose(folder / "data", (ROOT / "docker-compose.tls.yml",))
+    require_engine()
+    layered = Compose(folder / "data", (ROOT / "docker-compose.tls.yml",))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CERTIFICATES", str(folder / "ours"))
-        compose("build", *SERVICES)
-        try:
-            compose("up", "--detach", "--wait", "redis", *SERVICES)
+        with layered.running() as compose:
             yield compose
-        finally:
-            print(compose("logs", "--no-color", "--tail", "40", check=False).stdout)
-            compose("--profile", "*", "down", "--volumes", "--timeout", "5")
 
 
 @contextmanager

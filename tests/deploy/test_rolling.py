@@ -12,13 +12,12 @@ import pytest
 from tests.conftest import CommandLine
 from tests.deploy import callers
 from tests.deploy.compose import (
-    SERVICES,
     Compose,
     engine,
     hashes,
     healthy,
-    missing,
     open_to_all,
+    require_engine,
 )
 from tests.pools import make_parquet_pool, write_metadata
 from tests.waiting import wait_until
@@ -53,19 +52,12 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def compose(data: Path, tmp_path: Path) -> Iterator[Compose]:
     """The services, two of each that may have several; matchers hold metadata for clients."""
-    if reason := missing():
-        pytest.skip(reason)
+    require_engine()
     overlay = tmp_path / "overlay.yml"
     overlay.write_text(OVERLAY)
-    compose = Compose(data, (overlay,))
-    compose("build", *SERVICES)
     scale = ("--scale", "matcher=2", "--scale", "sampler=2")
-    try:
-        compose("up", "--detach", "--wait", *scale, "redis", *SERVICES)
+    with Compose(data, (overlay,)).running(*scale) as compose:
         yield compose
-    finally:
-        print(compose("logs", "--no-color", "--tail", "60", check=False).stdout)
-        compose("--profile", "*", "down", "--volumes", "--timeout", "5")
 
 
 def submit(pool: str) -> list[str]:
