@@ -23,6 +23,7 @@ from tests.conftest import ROOT
 GRPC_PORTS = {"counter": 50051, "matcher": 50052, "sampler": 50053, "trainer": 50054}
 KUBECTL = Path(sys.executable).with_name("kubectl")
 K8S = ROOT / "k8s"
+EXAMPLES = sorted((K8S / "examples").iterdir())
 OVERLAYS = ("local", "bare-node", "production")
 SETTINGS: tuple[type[BaseSettings], ...] = (
     CounterSettings,

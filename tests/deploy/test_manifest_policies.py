@@ -9,7 +9,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.deploy import custom_resources
-from tests.deploy.manifests import GRPC_PORTS, K8S, Object, Rendered, Workload, matches
+from tests.deploy.manifests import EXAMPLES, GRPC_PORTS, Object, Rendered, Workload, matches
 from tests.deploy.network import Labels, admitted, allowed, labels_of, leaves
 
 RESTRICTED_VOLUMES = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
@@ -26,10 +26,8 @@ OUTSIDE: dict[str, Labels] = {
 """Pods that are not in the manifests: clients, those that the launcher makes, somebody else's."""
 REDIS_PORT = 6379
 MEETING_PORT = 29400
-EXAMPLES = sorted((K8S / "examples").iterdir())
 
-
-TRAINING = {"app.kubernetes.io/managed-by": "clipcurate-trainer"}
+MANAGED = {"app.kubernetes.io/managed-by": "clipcurate-trainer"}
 EXAMPLES_ARE = {"Job": CLIENT, "Pod": {"app.kubernetes.io/name": "redis-restore"}}
 """Labels of the pods in examples by kind; network policies know clients and trainings by theirs."""
 
@@ -57,7 +55,7 @@ def test_examples_are_restricted_and_known_to_the_policies(path: Path) -> None:
     for template in pods_of(example):
         assert_restricted(template["spec"])
         labels = template["metadata"]["labels"]
-        assert EXAMPLES_ARE.get(example["kind"], TRAINING).items() <= labels.items()
+        assert EXAMPLES_ARE.get(example["kind"], MANAGED).items() <= labels.items()
         assert_limited(template["spec"]["containers"][0])
 
 

@@ -5,11 +5,21 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from clipcurate.rpc.v1.ledger_pb2 import Stage
 from services.matcher.tasks import STAGES as MATCHER_STAGES
 from services.sampler.tasks import STAGES as SAMPLER_STAGES
 from tests.deploy import custom_resources
-from tests.deploy.manifests import GRPC_PORTS, Object, Rendered, Workload, compose, matches
+from tests.deploy.manifests import (
+    EXAMPLES,
+    GRPC_PORTS,
+    Object,
+    Rendered,
+    Workload,
+    compose,
+    matches,
+)
 
 FROM_ELSEWHERE = {"clipcurate-redis", "redis-ca", "clipcurate-s3"}
 """Secrets that an operator makes; those of the component `tls` come from cert-manager."""
@@ -70,6 +80,16 @@ def test_services_are_headless_and_select_the_pods_of_one_workload(rendered: Ren
         ports = {port["name"]: port["containerPort"] for port in workload.container["ports"]}
         for port in service["spec"]["ports"]:
             assert ports[port["targetPort"]] == port["port"]  # DNS gives pods: no port is mapped
+
+
+def test_no_deployment_takes_the_pod_of_an_example_for_its_own(rendered: Rendered) -> None:
+    """`kubectl exec deploy/client` takes any pod that the deployment's selector matches."""
+    jobs = [job for path in EXAMPLES if (job := yaml.safe_load(path.read_text()))["kind"] == "Job"]
+    assert jobs
+    for workload in rendered.workloads():
+        for job in jobs:
+            labels = job["spec"]["template"]["metadata"]["labels"]
+            assert not matches(workload.object["spec"]["selector"], labels)
 
 
 def test_selectors_find_pods_and_targets_exist(rendered: Rendered) -> None:

@@ -25,7 +25,7 @@ FULL = Pods(
     claims={"datasets": "/data"},
     secrets={"gcs-key": "/secrets"},
     environment_secrets=["s3-keys"],
-    environment={"AWS_REGION": "eu-west-1"},
+    environment={"AWS_DEFAULT_REGION": "eu-west-1"},
     service_account="storage-reader",
     queue="research",
 )
