@@ -1,6 +1,6 @@
 """Calls that outlast a restart of their service: the policy of docs/operations/upgrade.md.
 
-gRPC repeats a call that fails as UNAVAILABLE by itself, four times within a second: enough where
+A call that fails as UNAVAILABLE is repeated at once, four times within a second: enough where
 another process of the service answers, or for a connection that broke. While the only counter or
 Redis starts again it takes longer; who has nothing better to do than wait does so here.
 """

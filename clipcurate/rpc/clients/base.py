@@ -1,10 +1,13 @@
 """What all clients share: channels, deadlines, and failures as clipcurate's own errors."""
 
 import json
+import random
+import time
 from collections.abc import Iterator
 from typing import Any, Self
 
 import grpc
+from google.protobuf.message import Message
 
 from clipcurate.errors import ClipcurateError
 from clipcurate.rpc import tracing
@@ -14,26 +17,45 @@ from clipcurate.rpc.handshakes import remedy
 from clipcurate.rpc.security import channel_credentials, channel_files
 from clipcurate.rpc.settings import KEEPALIVE_SECONDS, MAX_MESSAGE_BYTES, SecuritySettings
 from clipcurate.rpc.status import error_from
+from clipcurate.rpc.v1 import counter_pb2, ledger_pb2, matcher_pb2, sampler_pb2, trainer_pb2
 
 CALL_SECONDS = 30.0
 BULK_SECONDS = 600.0
 STREAM_SECONDS = 7 * 24 * 3600.0
 
+_PAUSES = (0.1, 0.2, 0.4)
+"""Seconds before another attempt at a call that may pass: gRPC's own for calls of one response."""
+# CANCELLED: by a server that stops; see rpc/status.py.
+_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+def _streams() -> list[dict[str, str]]:
+    """Name the methods that stream. One that gRPC repeats may wait for ever for a dead server."""
+    files = (counter_pb2, ledger_pb2, matcher_pb2, sampler_pb2, trainer_pb2)
+    return [
+        {"service": service.full_name, "method": method.name}
+        for file in files
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+        if method.client_streaming or method.server_streaming
+    ]
+
+
 _SERVICE_CONFIG = json.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
+            {"name": _streams()},
             {
                 "name": [{}],
                 "retryPolicy": {
-                    "maxAttempts": 4,
-                    "initialBackoff": "0.1s",
+                    "maxAttempts": 1 + len(_PAUSES),
+                    "initialBackoff": f"{_PAUSES[0]}s",
                     "maxBackoff": "2s",
                     "backoffMultiplier": 2,
-                    # CANCELLED: by a server that stops; see rpc/status.py.
-                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+                    "retryableStatusCodes": [code.name for code in _PASSING],
                 },
-            }
+            },
         ],
     }
 )
@@ -97,14 +119,27 @@ class Client:
             raise self._error_from(error) from error
 
     def stream(self, method: Any, request: Any, timeout: float = STREAM_SECONDS) -> Iterator[Any]:
-        """Make a call with many responses; leaving the loop early cancels it."""
-        call = method(request, timeout=timeout)
-        try:
-            yield from call
-        except grpc.RpcError as error:
-            raise self._error_from(error) from error
-        finally:
-            call.cancel()
+        """Make a call with many responses; leaving the loop early cancels it.
+
+        One that fails before its first response is made again, as gRPC does with the others, unless
+        its request is a stream, which could not be sent twice.
+        """
+        pauses = list(_PAUSES) if isinstance(request, Message) else []
+        begun = False
+        while True:
+            call = method(request, timeout=timeout)
+            try:
+                for response in call:
+                    begun = True
+                    yield response
+            except grpc.RpcError as error:
+                if begun or not pauses or error.code() not in _PASSING:
+                    raise self._error_from(error) from error
+            else:
+                return
+            finally:
+                call.cancel()
+            time.sleep(pauses.pop(0) * random.uniform(0.5, 1))
 
     def _error_from(self, error: grpc.RpcError) -> ClipcurateError:
         return error_from(error, self.target, lambda details: remedy(details, self._security))
