@@ -56,6 +56,10 @@ class ForbiddenError(ClipcurateError):
     """The caller is known, and may not do what it asked for."""
 
 
+class ProcessorError(ClipcurateError):
+    """Kernels were compiled for a later processor than the one that is to run them."""
+
+
 class DatasetError(ClipcurateError):
     """A dataset's files contradict its manifest."""
 

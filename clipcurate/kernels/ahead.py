@@ -7,6 +7,8 @@ do it, `numba.pycc`, would hold the interpreter's lock.
 """
 
 import argparse
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,19 +20,26 @@ from numba.core.errors import NumbaPendingDeprecationWarning
 from numba.core.typing.templates import Signature
 from numba.np.numpy_support import from_dtype
 
-from clipcurate.kernels.entry import AHEAD, Array, Entry, Number, Parameter, Record, entries
+from clipcurate.kernels.entry import Array, Entry, Number, Parameter, Record, ahead_of_time, entries
 from clipcurate.kernels.entry import __file__ as entry_file
 
 with warnings.catch_warnings():  # "replacement technology is being developed", since 2023
     warnings.simplefilter("ignore", NumbaPendingDeprecationWarning)
     from numba.pycc import CC, compiler
 
+_TARGET = """
+import sys
+from llvmlite import binding
+binding.initialize_native_target()
+binding.Target.from_default_triple().create_target_machine(cpu=sys.argv[1])
+"""
+
 
 def build(folder: Path, cpu: str) -> Path:
     """Compile the kernels for a processor, by LLVM's name; return the module's file."""
     config.CPU_NAME, config.CPU_FEATURES = cpu, ""  # of the functions that the kernels call
     compiler.Flags = _unlocked
-    module = CC(AHEAD)
+    module = CC(ahead_of_time(cpu))
     module.output_dir, module.target_cpu = str(folder), cpu
     for name, entry in sorted(entries().items()):
         module.export(name, _signature(entry))(entry.source())
@@ -61,10 +70,26 @@ def _type(parameter: Parameter) -> Any:
     raise TypeError(parameter)
 
 
+def _known(cpu: str) -> str:
+    """Return the name of a processor; refuse one that LLVM would take for `generic`.
+
+    All that LLVM does about such a name is a line on its process's standard error.
+    """
+    command = [sys.executable, "-c", _TARGET, cpu]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True)
+    if not cpu or "not a recognized processor" in done.stderr:
+        raise argparse.ArgumentTypeError(
+            f"LLVM knows no processor {cpu!r}: name a level (x86-64-v3), or generic"
+        )
+    return cpu
+
+
 def main() -> None:
     """Compile the kernels to where `clipcurate` finds them."""
     parser = argparse.ArgumentParser(prog="python -m clipcurate.kernels.ahead")
-    parser.add_argument("--cpu", required=True, help="oldest processor to run on, by LLVM's name")
+    parser.add_argument(
+        "--cpu", type=_known, required=True, help="oldest processor to run on, by LLVM's name"
+    )
     parser.add_argument("--output", type=Path, default=Path(entry_file).parent, help="folder")
     args = parser.parse_args()
     print(f"==> compiling kernels for {args.cpu}")

@@ -11,19 +11,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
+from clipcurate.kernels import processors
+
 _FILES = sorted(Path(__file__).parents[1].glob("**/kernels/*.py"))
 STAMP = hashlib.sha256(b"".join(file.read_bytes() for file in _FILES)).hexdigest()
 """Changes with every kernel."""
 
-AHEAD = f"ahead_{STAMP[:16]}"
-"""Name of the module of compiled kernels: one of other kernels is not taken for it."""
+_PACKAGE = "clipcurate.kernels"
+_AHEAD = f"ahead_{STAMP[:16]}_"
+
+
+def ahead_of_time(cpu: str) -> str:
+    """Return the name of the module of these very kernels that is compiled for a processor."""
+    return _AHEAD + cpu.replace("-", "_")
 
 
 class Parameter(Protocol):
@@ -106,9 +113,18 @@ class Entry:
 
 @cache
 def compiled_ahead() -> ModuleType | None:
-    """Return the module of these very kernels, compiled ahead of time, if there is one."""
-    name = f"clipcurate.kernels.{AHEAD}"
-    return import_module(name) if find_spec(name) else None
+    """Return the module of these very kernels, compiled ahead of time, if there is one.
+
+    Raises:
+        ProcessorError: this processor does not run it.
+    """
+    names = (module.name for module in iter_modules(import_module(_PACKAGE).__path__))
+    name = next((name for name in names if name.startswith(_AHEAD)), None)
+    if name is None:
+        return None
+    cpu = name.removeprefix(_AHEAD).replace("_", "-")
+    processors.require(cpu, processors.flags_here())
+    return import_module(f"{_PACKAGE}.{name}")
 
 
 def entries() -> dict[str, Entry]:

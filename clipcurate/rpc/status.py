@@ -21,6 +21,7 @@ CODES: dict[type[errors.ClipcurateError], grpc.StatusCode] = {
     errors.LeaseLostError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.ProcessorError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DatasetError: grpc.StatusCode.DATA_LOSS,
     errors.TrainingError: grpc.StatusCode.INTERNAL,
     errors.ClipcurateError: grpc.StatusCode.INTERNAL,

@@ -1,5 +1,6 @@
 """Run the sampler service: `python -m services.sampler` (settings: CLIPCURATE_SAMPLER_*)."""
 
+from clipcurate.kernels.entry import compiled_ahead
 from clipcurate.memory import keep_freed_memory
 from clipcurate.rpc.clients import CounterClient, LedgerClient
 from clipcurate.rpc.process import run_service
@@ -17,6 +18,7 @@ def main() -> None:
     """Serve clients and work for the counter until a signal."""
     keep_freed_memory()
     settings = SamplerSettings()
+    compiled_ahead()  # where it cannot run, the service ends here and not each task
     with (
         LedgerClient(settings.counter, settings) as ledger,
         CounterClient(settings.counter, settings) as counter,

@@ -6,10 +6,12 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from clipcurate.kernels.entry import ahead_of_time
 from clipcurate.rpc.log_line import LogLine
 from clipcurate.rpc.logs import JsonFormatter
 from tests.conftest import ROOT
@@ -31,6 +33,16 @@ def main():
     raise MemoryError("no more")
 
 run_service("matcher", main)
+"""
+
+KERNELS_FOR_A_LATER_PROCESSOR = """
+import runpy, sys
+import clipcurate.kernels
+from clipcurate.kernels import processors
+
+clipcurate.kernels.__path__.append(sys.argv[1])
+processors.flags_here = lambda: frozenset(processors.LEVELS["x86-64-v2"].split())
+runpy.run_module(sys.argv[2], run_name="__main__")
 """
 
 HANDSHAKE_FAILS = """
@@ -135,6 +147,27 @@ def test_what_ends_a_service_at_its_start_is_one_line() -> None:
     *_, last = lines_of(done.stderr)
     assert (last.level, last.exception) == ("CRITICAL", None)
     assert wrong in last.message
+
+
+@pytest.mark.parametrize("service", ["matcher", "sampler"])
+def test_kernels_for_a_later_processor_end_a_service_with_one_line(
+    service: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{ahead_of_time('x86-64-v3')}.so").touch()  # which to load would be fatal
+    own = f"CLIPCURATE_{service.upper()}_"
+    done = subprocess.run(
+        [sys.executable, "-c", KERNELS_FOR_A_LATER_PROCESSOR, tmp_path, f"services.{service}"],
+        env=os.environ | {f"{own}LISTEN": "127.0.0.1:0", f"{own}COUNTER": "127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    *_, last = lines_of(done.stderr)
+    assert (last.level, last.exception) == ("CRITICAL", None)
+    assert "this processor lacks abm, avx, avx2," in last.message
+    assert "build the image with KERNELS_CPU=x86-64-v2" in last.message
 
 
 def test_logs_for_people_are_text() -> None:

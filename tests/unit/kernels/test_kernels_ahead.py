@@ -1,11 +1,15 @@
 """Kernels compiled ahead of time do what numba's do, and want no numba."""
 
+import platform
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+CPU = "x86-64" if platform.machine() == "x86_64" else "generic"
+COMMAND = (sys.executable, "-m", "clipcurate.kernels.ahead")
 
 WITHOUT_NUMBA = """
 import sys
@@ -79,8 +83,7 @@ def ahead(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("cc"):
         pytest.skip("kernels are compiled ahead of time by a C compiler, and here is none")
     folder = tmp_path_factory.mktemp("ahead")
-    command = [sys.executable, "-m", "clipcurate.kernels.ahead"]
-    subprocess.run([*command, "--cpu", "generic", "--output", folder], check=True)
+    subprocess.run([*COMMAND, "--cpu", CPU, "--output", folder], check=True)
     return folder
 
 
@@ -104,3 +107,12 @@ def test_a_module_of_other_kernels_is_not_taken(ahead: Path, tmp_path: Path) -> 
     refused = python(WITHOUT_NUMBA + RESULTS, tmp_path)
     assert "ModuleNotFoundError" in refused.stderr
     assert "numba" in refused.stderr
+
+
+@pytest.mark.parametrize("cpu", ["x86-64-v9", "host", ""])
+def test_a_processor_that_llvm_does_not_know_is_refused(cpu: str, tmp_path: Path) -> None:
+    command = [*COMMAND, "--cpu", cpu, "--output", str(tmp_path)]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert f"argument --cpu: LLVM knows no processor {cpu!r}" in refused.stderr
+    assert not list(tmp_path.iterdir())
