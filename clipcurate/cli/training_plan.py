@@ -76,7 +76,7 @@ def _memory(forecast: Any) -> Table:
     checkpointing = ", activation_checkpointing=true" if way.checkpointing else ""
     table = Table("part", "GB", title=title, caption=f"{settings}{checkpointing}")
     for part, size in vars(way.memory).items():
-        table.add_row(part, f"{size / 1e9:,.2f}")
+        table.add_row(part.replace("_", " "), f"{size / 1e9:,.2f}")
     table.add_section()
     table.add_row("with reserve and fragmentation", f"{way.memory.total / 1e9:,.2f}")
     return table

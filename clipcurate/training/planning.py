@@ -27,17 +27,22 @@ FRAGMENTED = 1.1
 """What the allocator holds over what is in use."""
 
 WIDE, STATES, PROBED = 4, 2, 4
-"""Bytes of a float32; AdamW's moments per weight; pairs that activations are measured with."""
+"""Bytes of a float32; AdamW's moments per weight; pairs that are measured, and twice as many."""
 LOGIT_COPIES = 6
 """Two matrices of logits, each with its log-softmax and its gradient."""
 
 
 @dataclass(frozen=True)
 class Activations:
-    """Bytes that autograd keeps per pair: of all layers, and of one block if it is recomputed."""
+    """Bytes that autograd keeps: per pair of all layers, or of one block if it is recomputed.
+
+    `bf16_weights` are autocast's copies of the weights, there once for all pairs. It holds
+    them until a forward pass ends, so also where activations are recomputed.
+    """
 
     whole: int
     checkpointed: int
+    bf16_weights: int
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Memory:
     weights: int
     gradients: int
     optimizer: int
+    bf16_weights: int
     activations: int
     loss: int
     inputs: int
@@ -54,8 +60,9 @@ class Memory:
     @property
     def total(self) -> int:
         """All of it, with the reserve and what fragmentation takes."""
-        used = self.weights + self.gradients + self.optimizer + self.activations
-        return RESERVE + int((used + self.loss + self.inputs) * FRAGMENTED)
+        of_weights = self.weights + self.gradients + self.optimizer + self.bf16_weights
+        of_pairs = self.activations + self.loss + self.inputs
+        return RESERVE + int((of_weights + of_pairs) * FRAGMENTED)
 
 
 @dataclass(frozen=True)
@@ -147,24 +154,37 @@ class Planner:
             weights=weights,
             gradients=weights,
             optimizer=STATES * weights,
+            bf16_weights=self.activations.bf16_weights,
             activations=micro_batch * of_pair,
             loss=LOGIT_COPIES * share * batch * WIDE + features,
             inputs=(AHEAD + 1) * share * size * size * 3,
         )
 
 
-def activations_of(config: ModelConfig, length: int) -> Activations:
-    """Measure what autograd keeps of both towers under bf16 autocast, eager, by saved tensors."""
-    kept = {way: _kept(config, length, way) for way in (False, True)}
+def activations_of(config: ModelConfig, length: int, pairs: int = PROBED) -> Activations:
+    """Measure what autograd keeps of both towers under bf16 autocast, eager, by saved tensors.
+
+    What `pairs` more pairs add is theirs; the rest is there once, however many there are.
+    """
+    whole, bf16_weights = _per_pair_and_once(config, length, False, pairs)
+    inputs, _ = _per_pair_and_once(config, length, True, pairs)
     tree = architecture(config)
     layers = tree["vision_cfg"].get("layers", 1)
     deepest = max(sum(layers) if isinstance(layers, list | tuple) else layers, 1)
-    block = max(kept[False] - kept[True], 0) // min(deepest, tree["text_cfg"].get("layers", 12))
-    return Activations(kept[False], min(kept[True] + block, kept[False]))
+    block = max(whole - inputs, 0) // min(deepest, tree["text_cfg"].get("layers", 12))
+    return Activations(whole, min(inputs + block, whole), bf16_weights)
 
 
-def _kept(config: ModelConfig, length: int, checkpointing: bool) -> int:
-    """Return the bytes per pair that a forward pass saves, weights not counted."""
+def _per_pair_and_once(
+    config: ModelConfig, length: int, checkpointing: bool, pairs: int
+) -> tuple[int, int]:
+    few, many = (_kept(config, length, checkpointing, n) for n in (pairs, 2 * pairs))
+    per_pair = (many - few) // pairs
+    return per_pair, few - pairs * per_pair
+
+
+def _kept(config: ModelConfig, length: int, checkpointing: bool, pairs: int) -> int:
+    """Return the bytes that a forward pass of so many pairs saves, beside the weights."""
     saved: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -179,10 +199,9 @@ def _kept(config: ModelConfig, length: int, checkpointing: bool) -> int:
     )
     with FakeTensorMode():
         towers = Towers(build(architecture(config)), compute).train()
-        images = torch.empty(PROBED, 3, config.image_size, config.image_size)
-        tokens = torch.zeros(PROBED, length, dtype=torch.long)
+        images = torch.empty(pairs, 3, config.image_size, config.image_size)
+        tokens = torch.zeros(pairs, length, dtype=torch.long)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             towers(images, tokens)
         own = {parameter.untyped_storage()._cdata for parameter in towers.parameters()}
-        sizes = (t.untyped_storage().nbytes() for key, t in saved.items() if key not in own)
-        return sum(sizes) // PROBED
+        return sum(t.untyped_storage().nbytes() for key, t in saved.items() if key not in own)
