@@ -9,9 +9,11 @@ import os
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -121,13 +123,29 @@ class BlockCache:
                     slot.is_ahead = True
                     self._num_ahead += 1
 
-    def read(self, slot: Slot, index: int) -> bytes:
-        """Return the bytes of a sample of a pinned block; waits until the block is here.
+    @contextmanager
+    def lent(self, key: Key) -> Iterator[Callable[[int], bytes]]:
+        """Lend a block, pinned or not: a function from a sample's number to its bytes.
+
+        It never waits for a slot: without one, the block is fetched into memory for this time.
 
         Raises:
             DatasetError: the block is not what was written.
             StorageError: it cannot be read, or not be kept.
         """
+        slot = self.try_pin(key)
+        if slot is None:
+            dataset, block = key
+            content, offsets = self._indexes[dataset].fetch(block)
+            yield lambda index: content[slice(*offsets[index : index + 2].tolist())]
+            return
+        try:
+            yield partial(self._read, slot)
+        finally:
+            self.unpin(key)
+
+    def _read(self, slot: Slot, index: int) -> bytes:
+        """Return the bytes of a sample of a pinned block; waits until the block is here."""
         start, stop = slot.offsets.result()[index : index + 2].tolist()
         return os.pread(self._file.fileno(), stop - start, self._place(slot.number) + start)
 

@@ -1,11 +1,12 @@
 """Batches for training: decoded, cropped and tokenised, each a pure function of its step."""
 
+import itertools
 import json
 import logging
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from clipcurate.training.config import TrainConfig
 from clipcurate.training.crops import CROP_ATTEMPTS, cropped
 from clipcurate.training.model import Tokenize
 from clipcurate.training.thinning import require_thinnable
-from clipcurate.training.visits import Chunk, Mix, RankVisits, Visit
+from clipcurate.training.visits import STAND_INS, Chunk, Mix, RankVisits, Visit
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class _Shown:
 
     text: str
     digest: int
-    replaced: bool
+    replaced: bool = False
 
 
 class TrainingData:
@@ -94,13 +95,16 @@ class TrainingData:
         self._tokenize = tokenize
         self._rank, self._world_size = rank, world_size
         self._warned: set[tuple[int, int]] = set()
+        # By epoch: a crop may need less than all of an image, and what an epoch shows must follow
+        # from the settings, not from the epochs that this process has seen.
+        self._all_broken: set[tuple[int, int, int]] = set()
 
     def batches(self, first: int, last: int) -> Generator[Batch, None, None]:
         """Yield the batches of steps first … last-1 in order, made ahead by threads.
 
         Raises:
             InvalidInputError: the ranks cannot share the lanes, or cache_bytes is too little.
-            TrainingError: no image of a block can be decoded.
+            TrainingError: no image of a block and of those after it can be decoded.
         """
         runtime = self._config.runtime
         visits = RankVisits(self._mix, self._config, self._rank, self._world_size)
@@ -122,36 +126,59 @@ class TrainingData:
         rows = self._config.data.batch_size // self._world_size
         batch = _Unfinished(np.empty((rows, size, size, 3), np.uint8), [])
         for chunk in visits.step(step, CHUNK):
-            batch.chunks.append(pool.submit(self._make, visits.cache, chunk, batch.images))
+            batch.chunks.append(pool.submit(self._make, visits, chunk, batch.images))
         return batch
 
-    def _make(self, cache: BlockCache, chunk: Chunk, images: npt.NDArray[np.uint8]) -> "_Made":
+    def _make(self, visits: RankVisits, chunk: Chunk, images: npt.NDArray[np.uint8]) -> "_Made":
         try:
-            shown = [self._show(cache, visit, images[visit.row]) for visit in chunk.visits]
+            shown = [self._show(visits, visit, images[visit.row]) for visit in chunk.visits]
         finally:
             chunk.release()
         return _Made(shown, self._tokenize([one.text for one in shown]))
 
-    def _show(self, cache: BlockCache, visit: Visit, out: npt.NDArray[np.uint8]) -> _Shown:
-        """Fill in the pixels of a visit, or of the next image of the block that can be decoded."""
-        index, seed = self._mix.indexes[visit.dataset], order.fold(self._config.seed, visit.dataset)
-        count = len(visit.chosen.images)
-        for turn in range(visit.index, visit.index + count):
-            place = turn % count
-            image = int(visit.chosen.images[place])
-            number = index.number(visit.block, image)
-            sample = parse_sample(cache.read(visit.slot, image), index.where(visit.block))
-            uniforms = order.crop_uniforms(seed, visit.epoch, number, CROP_ATTEMPTS * 4)
-            if cropped(sample.image, self._config.data, uniforms.reshape(-1, 4), out):
-                texts = visit.chosen.texts_of(place, sample.texts)
-                text = texts[order.text_choice(len(texts), seed, visit.epoch, number)]
-                digest = _digest(visit.dataset, visit.epoch, number, text)
-                return _Shown(text, digest, place != visit.index)
-            self._warn(visit.dataset, number, f"{index.where(visit.block)}: image {sample.key}")
+    def _show(self, visits: RankVisits, visit: Visit, out: npt.NDArray[np.uint8]) -> _Shown:
+        """Fill in the pixels of a visit, or of the next image in its epoch that can be decoded."""
+        for one in itertools.chain((visit,), visits.stand_ins(visit)):
+            shown = self._show_of_block(visits.cache, one, out)
+            if shown is not None:
+                return shown if one is visit else replace(shown, replaced=True)
         raise TrainingError(
-            f"{index.where(visit.block)}: none of the block's {count} images can be decoded; leave "
-            "the shard that they came from out of the pool"
+            f"{self._mix.indexes[visit.dataset].where(visit.block)}: none of the images of this "
+            f"block and of up to {STAND_INS} after it can be decoded; `clipcurate verify` says "
+            "whether the dataset's files are as they were written: if not, restore them and train "
+            "again, which goes on; if they are, leave those images out of the pool"
         )
+
+    def _show_of_block(
+        self, cache: BlockCache, visit: Visit, out: npt.NDArray[np.uint8]
+    ) -> _Shown | None:
+        """Show a visit, or the next image of its block; None if all that are shown are broken."""
+        block, count = (visit.dataset, visit.epoch, visit.block), len(visit.chosen.images)
+        if block in self._all_broken:
+            return None
+        with cache.lent((visit.dataset, visit.block)) as read:
+            for turn in range(visit.index, visit.index + count):
+                shown = self._show_image(read, replace(visit, index=turn % count), out)
+                if shown is not None:
+                    return replace(shown, replaced=turn > visit.index)
+        self._all_broken.add(block)
+        return None
+
+    def _show_image(
+        self, read: Callable[[int], bytes], visit: Visit, out: npt.NDArray[np.uint8]
+    ) -> _Shown | None:
+        """Show a visit; None if its image is broken."""
+        index, seed = self._mix.indexes[visit.dataset], order.fold(self._config.seed, visit.dataset)
+        image = int(visit.chosen.images[visit.index])
+        number = index.number(visit.block, image)
+        sample = parse_sample(read(image), index.where(visit.block))
+        uniforms = order.crop_uniforms(seed, visit.epoch, number, CROP_ATTEMPTS * 4)
+        if not cropped(sample.image, self._config.data, uniforms.reshape(-1, 4), out):
+            self._warn(visit.dataset, number, f"{index.where(visit.block)}: image {sample.key}")
+            return None
+        texts = visit.chosen.texts_of(visit.index, sample.texts)
+        text = texts[order.text_choice(len(texts), seed, visit.epoch, number)]
+        return _Shown(text, _digest(visit.dataset, visit.epoch, number, text))
 
     def _warn(self, dataset: int, number: int, image: str) -> None:
         if (dataset, number) not in self._warned:

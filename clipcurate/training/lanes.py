@@ -172,6 +172,13 @@ class Lanes:
         block, index = self._visits(lane, epoch, blocks, counts, lows - starts, highs - starts)
         return Window(begin + int(lows[0]) - start, epoch, blocks, block, index)
 
+    def following(self, epoch: int, block: int, number: int) -> I64:
+        """Return the blocks after one in an epoch's stream, around its end; the others if fewer."""
+        order, _ = self._stream(epoch)
+        place = int(np.flatnonzero(order == block)[0])
+        turned: I64 = np.roll(order, -place)
+        return turned[1 : 1 + number]
+
     def _stream_of(self, epoch: int) -> tuple[I64, I64]:
         """Return the blocks in the order of the epoch, and where each ends in its stream."""
         counts = self._epochs.counts(epoch)

@@ -65,10 +65,12 @@ class Order:
         return window if number + 1 == len(starts) else _cut(window, starts[number + 1])
 
     def chosen(self, epoch: int, block: int) -> Chosen:
-        """Return what an epoch shows of a block. The epoch is one of a window's."""
-        firsts = [stage.first_epoch for stage in self._stages]
-        t = self._stages[bisect.bisect_right(firsts, epoch) - 1].t
-        return self._selection.chosen(t, epoch, block)
+        """Return what an epoch shows of a block. The epoch is one of a window's; for any thread."""
+        return self._selection.chosen(self._stage_of(epoch).t, epoch, block)
+
+    def following(self, epoch: int, block: int, number: int) -> I64:
+        """Return the next blocks of which an epoch shows something, as for `chosen`."""
+        return self._stage_of(epoch).lanes.following(epoch, block, number)
 
     def _position_at(self, step: int) -> I64:
         """Return the position in each lane at which a step begins."""
@@ -76,6 +78,10 @@ class Order:
         visits = step * (data.batch_size // data.lanes)
         places = [self._mixture.before(lane, visits) for lane in range(data.lanes)]
         return np.array(places)[:, self._dataset]
+
+    def _stage_of(self, epoch: int) -> _Stage:
+        firsts = [stage.first_epoch for stage in self._stages]
+        return self._stages[bisect.bisect_right(firsts, epoch) - 1]
 
     def _stage(self, number: int) -> _Stage:
         """Return a stage; those before it are looked into once, none behind it."""

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from clipcurate.datasets.images import ImageIndex
 from clipcurate.errors import InvalidInputError
@@ -16,6 +16,10 @@ from clipcurate.training.thinning import Chosen
 # Steps before a lane's next window begins at which its blocks are asked for: several seconds of
 # training, many times what a request takes.
 STEPS_AHEAD = 16
+
+# Blocks that are searched for an image in place of a broken one, after its own: where even a tenth
+# of a dataset's blocks held none that can be decoded, all of them would fail once in 10⁹.
+STAND_INS = 8
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Visit:
-    """One sample of one step: `row` in the rank's batch, `slot` that holds its block.
+    """One sample of one step: `row` in the rank's batch.
 
     It is image number `index` of those that are `chosen` from the block.
     """
@@ -90,7 +94,6 @@ class Visit:
     epoch: int
     block: int
     index: int
-    slot: Slot
     chosen: Chosen
 
 
@@ -110,7 +113,7 @@ class Chunk:
 class RankVisits:
     """Goes through the steps of one rank in order, holding one window per lane and dataset.
 
-    Not for several threads, but chunks may be released from any.
+    Not for several threads, but chunks may be released and stand-ins asked for from any.
     """
 
     def __init__(self, mix: Mix, config: TrainConfig, rank: int, world_size: int) -> None:
@@ -161,6 +164,18 @@ class RankVisits:
         if chunk.visits:
             yield chunk
 
+    def stand_ins(self, visit: Visit) -> Iterator[Visit]:
+        """Yield what may take a visit's place if nothing shown of its block can be decoded.
+
+        They are of the next blocks of its epoch's stream, which need not be pinned: the same
+        whoever serves the lane, and wherever the training began. For any thread.
+        """
+        order = self._orders[visit.dataset]
+        for block in order.following(visit.epoch, visit.block, STAND_INS).tolist():
+            chosen = order.chosen(visit.epoch, block)
+            index = visit.index % len(chosen.images)
+            yield replace(visit, block=block, index=index, chosen=chosen)
+
     def _window(self, lane: int, dataset: int, position: int) -> Held:
         held = self._held.get((lane, dataset))
         if held and held.window.first <= position < held.window.stop:
@@ -189,6 +204,5 @@ def _add(chunk: Chunk, held: Held, row: int, position: int) -> None:
         chunk.held.append(held)
     window, at = held.window, position - held.window.first
     block = int(window.block[at])
-    index, slot, chosen = int(window.index[at]), held.slots[block], held.chosen[block]
-    visit = Visit(row, held.dataset, window.epoch, block, index, slot, chosen)
-    chunk.visits.append(visit)
+    index, chosen = int(window.index[at]), held.chosen[block]
+    chunk.visits.append(Visit(row, held.dataset, window.epoch, block, index, chosen))

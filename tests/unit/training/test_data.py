@@ -3,7 +3,9 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -11,10 +13,14 @@ from torchvision.transforms import functional
 
 from clipcurate.datasets.images import ImageIndex
 from clipcurate.errors import InvalidInputError, TrainingError
+from clipcurate.training import data
 from clipcurate.training.config import TrainConfig
+from clipcurate.training.crops import cropped
 from clipcurate.training.data import MASK64, MEAN, STD, Batch, TrainingData, normalise
+from clipcurate.training.lanes import EqualEpochs, Lanes
 from clipcurate.training.model import create_tokenizer
 from clipcurate.training.visits import Mix
+from tests.image_datasets import write_image_dataset
 
 from .conftest import coloured_samples, write_dataset
 
@@ -156,7 +162,72 @@ def test_broken_image_gives_its_place_to_the_next_of_its_block(
     ) == 1
 
 
-def test_a_block_of_broken_images_stops_the_training(tmp_path: Path, make_config: Make) -> None:
-    url = write_dataset(tmp_path / "d", [(b"no image", ["text"])] * 3)
-    with pytest.raises(TrainingError, match="none of the block's 3 images"):
+@pytest.fixture
+def broken_blocks(tmp_path: Path) -> str:
+    """Blocks of one image each; of 6, the image is cut short."""
+    lost = {1, 4, 5, 11, 12, 20}
+    rows = [(solid(i)[:40] if i in lost else solid(i), [f"text {i}"]) for i in range(24)]
+    url = write_dataset(tmp_path / "blocks", rows, block_bytes=1_000)
+    assert ImageIndex.open(url).counts.tolist() == [1] * 24
+    return url
+
+
+def test_a_block_that_shows_one_broken_image_gives_its_place_to_the_next_in_the_epoch(
+    broken_blocks: str, make_config: Make
+) -> None:
+    config = make_config(batch_size=24)
+    epochs = list(training_data(broken_blocks, config).batches(0, 4))
+    whole = set(range(24)) - {1, 4, 5, 11, 12, 20}
+    for epoch, batch in enumerate(epochs):
+        assert batch.replaced == 6
+        order = Lanes(EqualEpochs(np.ones(24, np.int64)), 8, 4, config.seed)
+        stream = [0, *order.following(epoch, 0, 99).tolist()] * 2
+        stand_ins = [
+            next(block for block in stream[stream.index(lost) :] if block in whole)
+            for lost in set(range(24)) - whole
+        ]
+        assert Counter(numbers(batch)) == Counter([*whole, *stand_ins])
+    assert len({batch.digest for batch in epochs}) == 4
+
+
+@pytest.mark.parametrize(("world_size", "threads"), [(1, 1), (2, 3), (4, 1), (8, 2)])
+@pytest.mark.parametrize("first", [0, 5])
+def test_what_stands_in_depends_on_neither_ranks_nor_threads_nor_cache_nor_resuming(
+    broken_blocks: str, make_config: Make, world_size: int, threads: int, first: int
+) -> None:
+    small = {"lanes": 8, "window_blocks": 2}
+    expected = list(training_data(broken_blocks, make_config(**small)).batches(0, 9))[first:]
+    tight = 8 // world_size * 2 * ImageIndex.open(broken_blocks).largest_block
+    config = make_config(**small, decode_threads=threads, cache_bytes=tight)
+    ranks = [training_data(broken_blocks, config, r, world_size) for r in range(world_size)]
+    for one, *shares in zip(expected, *(rank.batches(first, 9) for rank in ranks), strict=True):
+        assert pairs(*shares) == pairs(one)
+        assert sum(share.digest for share in shares) & MASK64 == one.digest
+        assert sum(share.replaced for share in shares) == one.replaced
+
+
+def test_a_block_of_broken_images_is_searched_once_in_an_epoch(
+    tmp_path: Path, make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: Counter[bytes] = Counter()
+
+    def counted(image: bytes, *arguments: Any) -> bool:
+        tried[image] += 1
+        return cropped(image, *arguments)
+
+    monkeypatch.setattr(data, "cropped", counted)
+    parts = [[(b"no image %d" % i, ["lost"]) for i in range(50)], [(solid(7), ["found"])] * 50]
+    url = write_image_dataset(str(tmp_path / "d"), parts)
+    config = make_config(batch_size=100, lanes=1, decode_threads=1)
+    (batch,) = training_data(url, config).batches(0, 1)
+    assert (numbers(batch), batch.replaced) == ([7] * 100, 50)
+    assert [tried.pop(image) for image, _ in parts[0]] == [1] * 50
+    assert tried == {solid(7): 100}
+
+
+def test_where_no_image_can_be_decoded_the_training_stops(
+    tmp_path: Path, make_config: Make
+) -> None:
+    url = write_dataset(tmp_path / "d", [(b"no image", ["text"])] * 20, block_bytes=1_000)
+    with pytest.raises(TrainingError, match=r"this block and of up to 8 after it.*go.*on"):
         list(training_data(url, make_config()).batches(0, 2))

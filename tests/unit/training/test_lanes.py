@@ -46,6 +46,19 @@ def test_the_lanes_show_each_sample_once_per_epoch(
     assert set(seen.values()) == {1}
 
 
+@given(counts=st.lists(st.integers(0, 2), min_size=1, max_size=9).map(lambda c: [*c, 1]))
+@settings(max_examples=60)
+def test_the_blocks_after_one_are_those_of_the_epochs_stream(counts: list[int]) -> None:
+    order, epoch = lanes_of(counts, lanes=1, window=1), 1
+    first = order.epoch_start(0, epoch)
+    shown = visits(order, 0, first, order.epoch_start(0, epoch + 1))
+    stream = list(dict.fromkeys(block for _, block, _ in shown))
+    for place, block in enumerate(stream):
+        others = stream[place + 1 :] + stream[:place]
+        assert order.following(epoch, block, 3).tolist() == others[:3]
+        assert order.following(epoch, block, 99).tolist() == others
+
+
 @given(
     epochs=st.lists(st.lists(st.integers(0, 4), min_size=5, max_size=5), min_size=1, max_size=4),
     lanes=st.integers(1, 9),
