@@ -20,14 +20,25 @@ Payload = dict[str, Any]
 
 @dataclass(frozen=True)
 class Kept:
-    """Which checkpoints stay: the newest `last`, and those of every `every` steps (0: none)."""
+    """Which checkpoints stay: the newest `last`, and those of every `every` steps (0: none).
+
+    `schedule` is after how many steps each is saved. One between, saved before an evaluation or
+    when asked to stop, stays until the next and drives none out.
+    """
 
     last: int = 3
     every: int = 0
+    schedule: int = 1
 
     def spares(self, url: str) -> bool:
         """Say whether a checkpoint stays for good."""
         return self.every > 0 and step_of(url) % self.every == 0
+
+    def surplus(self, urls: list[str]) -> list[str]:
+        """Return which of all checkpoints, given oldest first, do not stay."""
+        scheduled = [url for url in urls if step_of(url) % self.schedule == 0]
+        staying = {*scheduled[-self.last :], *urls[-1:]}
+        return [url for url in urls if url not in staying and not self.spares(url)]
 
 
 class Writer:
@@ -73,10 +84,9 @@ class Writer:
             path = directory / stem
             torch.save(payload, path)
             storage.publish(path, self._folder, stem, SUFFIX)
-        for url in saved(self._folder)[: -self._kept.last]:
-            if not self._kept.spares(url):
-                fs, path_in_fs = storage.locate(url)
-                fs.rm_file(path_in_fs)
+        for url in self._kept.surplus(saved(self._folder)):
+            fs, path_in_fs = storage.locate(url)
+            fs.rm_file(path_in_fs)
 
 
 def snapshot(state: TrainState) -> Payload:

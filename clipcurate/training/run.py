@@ -144,7 +144,11 @@ class _Training:
         self._writer = checkpoint.Writer(
             self._path("checkpoints"),
             {"settings": self._settings, "config": config.to_dict()},
-            checkpoint.Kept(config.runtime.keep_checkpoints, config.runtime.keep_every),
+            checkpoint.Kept(
+                config.runtime.keep_checkpoints,
+                config.runtime.keep_every,
+                config.runtime.checkpoint_every,
+            ),
         )
         self._speed = Speedometer(config.data.batch_size, None, time.monotonic())
         self._lines: list[dict[str, Any]] = []

@@ -57,6 +57,13 @@ def test_keeps_every_so_many_for_good(tmp_path: Path, state: TrainState) -> None
     assert [checkpoint.step_of(url) for url in checkpoint.saved(str(tmp_path))] == [3, 6, 7]
 
 
+def test_what_was_saved_between_the_schedule_goes_with_the_next_and_drives_none_out() -> None:
+    kept = Kept(last=2, every=8, schedule=4)
+    urls = [f"step-{step:010d}-hash.pt" for step in (4, 8, 10, 12, 16, 18)]
+    assert [checkpoint.step_of(url) for url in kept.surplus(urls)] == [4, 10]
+    assert [checkpoint.step_of(url) for url in kept.surplus(urls[:3])] == []
+
+
 def test_an_empty_folder_has_no_newest(tmp_path: Path) -> None:
     assert checkpoint.newest(str(tmp_path)) == checkpoint.newest(str(tmp_path / "absent")) == ""
 
