@@ -55,7 +55,8 @@ def training() -> list[Panel]:
         ),
         lines(
             "Evaluation",
-            "The latest evaluation: each set by its own metric, and retrieval at rank 1.",
+            "The latest evaluation: each set by its own metric or recall at rank 1; "
+            "train_retrieval is recall among the training's own images.",
             [Query(_evaluations(), "{{training}} {{dataset}} {{metric}}")],
             Look(6, 6, "percentunit", empty="nothing is evaluated"),
         ),

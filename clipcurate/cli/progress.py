@@ -235,12 +235,12 @@ def _show_training(trained: pb.TrainResult, console: Console) -> None:
     say(console, f"  {summary['seen_pairs']:,} seen pairs, loss {summary['loss']:.4f}")
     evaluation = summary["evaluation"]
     for direction in ("image_to_text", "text_to_image"):
-        figures = evaluation["retrieval"][direction]
+        figures = evaluation["train_retrieval"][direction]
         recalls = [
             f"R@{k} {figures[f'r@{k}']:.1%} (chance {figures[f'chance@{k}']:.1%})"
             for k in (1, 5, 10)
         ]
-        say(console, f"  {direction.replace('_', ' ')}: {', '.join(recalls)}")
+        say(console, f"  training images, {direction.replace('_', ' ')}: {', '.join(recalls)}")
     if zero_shot := evaluation.get("zero_shot"):
         groups = "".join(f", {name} {value:.1%}" for name, value in zero_shot["groups"].items())
         say(

@@ -44,7 +44,7 @@ class Evaluations:
     def take(self, step: int) -> Figures:
         """Evaluate the model as it is after `step`; it is back in training mode afterwards."""
         figures: Figures = {
-            "retrieval": evaluate.retrieval(self._encoder, self._index, self._images)
+            "train_retrieval": evaluate.retrieval(self._encoder, self._index, self._images)
         }
         if self._eval_url:
             figures["zero_shot"] = evaluate.zero_shot(self._encoder, self._eval_url)

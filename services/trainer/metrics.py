@@ -41,7 +41,7 @@ def show(training_id: str, standing: Standing, steps: int, restarts: int, eval_s
         standing: where it stands.
         steps: how many it takes in all.
         restarts: how often it went back to a checkpoint.
-        eval_set: name of the set that it is evaluated on by zero-shot classification.
+        eval_set: name of the set that it is evaluated on.
     """
     for name, gauge in FIGURES.items():
         gauge.labels(training_id).set(getattr(standing, name))
@@ -50,7 +50,7 @@ def show(training_id: str, standing: Standing, steps: int, restarts: int, eval_s
     for path, number in numbers(standing.evaluation):
         kind, _, metric = path.partition("/")
         if not metric.rpartition("/")[2].startswith(_NO_RATIOS):
-            dataset = eval_set if kind == "zero_shot" else kind
+            dataset = kind if kind == "train_retrieval" else eval_set
             EVALUATION.labels(training_id, dataset, metric).set(number)
 
 

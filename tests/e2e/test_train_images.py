@@ -51,7 +51,7 @@ def test_emoji_train_a_model_that_retrieves(
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["seen_pairs"] >= SEEN_PAIRS
     for direction in ("image_to_text", "text_to_image"):
-        figures = summary["evaluation"]["retrieval"][direction]
+        figures = summary["evaluation"]["train_retrieval"][direction]
         assert figures["r@5"] > 3 * figures["chance@5"]
     manifest = json.loads((Path(done.stdout.strip()) / "manifest.json").read_text())
     assert manifest["pairs_read"] == samples

@@ -180,7 +180,7 @@ def test_two_ranks_evaluate_between_steps_and_go_on_as_if_they_had_not(
     history = [json.loads(one) for one in (often / "evaluations.jsonl").read_text().splitlines()]
     assert [line["step"] for line in history] == [4, 8, 12]
     for line in history:
-        assert (line["zero_shot"]["images"], line["retrieval"]["images"]) == (16, IMAGES)
+        assert (line["zero_shot"]["images"], line["train_retrieval"]["images"]) == (16, IMAGES)
 
 
 def test_a_rank_that_dies_starts_again_with_the_others(

@@ -65,7 +65,7 @@ def test_a_training_outlives_its_trainer_and_its_pods(
         *_, last = client.watch(started.training_id, 0.05)
     assert last.state == trainer_pb2.TRAINING_STATE_DONE
     assert last.step == STEPS
-    assert json.loads(last.evaluation_json)["retrieval"]["images"] == 32
+    assert json.loads(last.evaluation_json)["train_retrieval"]["images"] == 32
     assert the_job(api) == job
     assert [pod["status"]["phase"] for pod in api.state.pods(job["name"])].count("Failed") >= 1
     lines = (Path(last.output_url) / "metrics.jsonl").read_text().splitlines()

@@ -86,7 +86,7 @@ def test_a_client_starts_watches_and_lists(client: TrainerClient, tmp_path: Path
     assert last.state == trainer_pb2.TRAINING_STATE_DONE
     assert (last.step, last.total_steps) == (10, 10)
     assert last.logit_scale > 1
-    assert json.loads(last.evaluation_json)["retrieval"]["images"] == 32
+    assert json.loads(last.evaluation_json)["train_retrieval"]["images"] == 32
     assert last.output_url == str(tmp_path / "out" / started.training_id)
     assert (Path(last.output_url) / "export" / "open_clip_config.json").exists()
     assert client.list()[0] == last
@@ -165,7 +165,7 @@ def gauges(port: int, training: str) -> Shown:
 def evaluations(shown: Shown) -> Iterator[tuple[dict[str, str], float]]:
     for (name, labels), value in shown.items():
         if name == "evaluation_ratio":
-            assert dict(labels)["dataset"] == "retrieval"
+            assert dict(labels)["dataset"] == "train_retrieval"
             yield dict(labels), value
 
 

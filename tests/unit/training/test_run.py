@@ -47,7 +47,7 @@ def test_a_whole_training_leaves_its_files(
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     assert len(evaluation["zero_shot"]["per_class"]) == 8
     assert set(summary["evaluation"]["zero_shot"]["groups"]) == {"head", "tail"}
-    assert summary["evaluation"]["retrieval"]["images"] == 48
+    assert summary["evaluation"]["train_retrieval"]["images"] == 48
     open_clip.create_model_and_transforms(f"local-dir:{tmp_path / 'export'}")
 
 
