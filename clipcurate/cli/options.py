@@ -137,7 +137,7 @@ Train = Annotated[str, typer.Option("--train", help="Then train with this preset
 TrainSet = Annotated[
     list[str] | None, typer.Option("--train-set", help="name=value instead of the preset's.")
 ]
-EvalUrl = Annotated[str, typer.Option("--eval", help="Zero-shot evaluation data (webdataset).")]
+EvalUrl = Annotated[str, typer.Option("--eval", help="What to evaluate on, as for `evaluate`.")]
 Server = Annotated[
     str, typer.Option("--server", envvar="CLIPCURATE_SERVER", help="Address of the counter.")
 ]

@@ -233,18 +233,26 @@ def _show_training(trained: pb.TrainResult, console: Console) -> None:
     summary = json.loads(trained.summary_json)
     say(console, f"  [bold]trained[/bold] {escape(trained.output_url)}")
     say(console, f"  {summary['seen_pairs']:,} seen pairs, loss {summary['loss']:.4f}")
-    evaluation = summary["evaluation"]
-    for direction in ("image_to_text", "text_to_image"):
-        figures = evaluation["train_retrieval"][direction]
-        recalls = [
-            f"R@{k} {figures[f'r@{k}']:.1%} (chance {figures[f'chance@{k}']:.1%})"
-            for k in (1, 5, 10)
-        ]
-        say(console, f"  training images, {direction.replace('_', ' ')}: {', '.join(recalls)}")
+    _show_evaluation(summary["evaluation"], console)
+
+
+def _show_evaluation(evaluation: Mapping[str, Any], console: Console) -> None:
+    """Print what was measured, and why the rest was not."""
+    for name, among in (("train_retrieval", "training images"), ("retrieval", "evaluation set")):
+        for direction in ("image_to_text", "text_to_image") if name in evaluation else ():
+            figures = evaluation[name][direction]
+            recalls = [
+                f"R@{k} {figures[f'r@{k}']:.1%} (chance {figures[f'chance@{k}']:.1%})"
+                for k in (1, 5, 10)
+            ]
+            say(console, f"  {among}, {direction.replace('_', ' ')}: {', '.join(recalls)}")
     if zero_shot := evaluation.get("zero_shot"):
-        groups = "".join(f", {name} {value:.1%}" for name, value in zero_shot["groups"].items())
+        shares = zero_shot.get("groups", {}).items()
+        groups = "".join(f", {name} {value:.1%}" for name, value in shares)
         say(
             console,
             f"  zero-shot: {zero_shot['macro']:.1%} mean per class{groups}"
             f" (chance {zero_shot['chance']:.1%})",
         )
+    if error := evaluation.get("error"):
+        say(console, f"  [yellow]warning[/yellow]: not evaluated: {escape(error)}")

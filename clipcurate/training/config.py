@@ -86,10 +86,12 @@ class ComputeConfig:
 class RuntimeConfig:
     """What surrounds the steps; none of it changes a weight.
 
-    The newest `keep_checkpoints` stay, and for good those of every `keep_every` steps (0: none).
-    `cache_bytes` bounds the file in `cache_dir` (if empty, the system's temporary directory) that
-    holds blocks of images, `prefetch_batches` the batches made ahead in memory; `fetch_threads` are
-    requests at the same time. The model is evaluated every `eval_every` steps (0: only at the end).
+    Of the checkpoints of every `checkpoint_every` steps the newest `keep_checkpoints` stay, and for
+    good those of every `keep_every` steps (0: none). `cache_bytes` bounds the file in `cache_dir`
+    (if empty, the system's temporary directory) that holds blocks of images, `prefetch_batches` the
+    batches made ahead in memory; `fetch_threads` are requests at the same time. The model is
+    evaluated every `eval_every` steps (0: only at the end), after a checkpoint of its own;
+    retrieval is among `retrieval_images` of a dataset.
     """
 
     checkpoint_every: int = 1_000

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,10 +18,15 @@ from clipcurate.training import eval_sets, metrics, order
 from clipcurate.training.compat import open_clip
 from clipcurate.training.crops import decode_image
 from clipcurate.training.eval_sets import LabelledSet
+from clipcurate.training.evaluable import require_something
 from clipcurate.training.model import Tokenize
 
 BATCH = 256
 Item = TypeVar("Item")
+
+
+def _go_on() -> None:
+    """Do nothing before a batch."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +34,15 @@ class Encoder:
     """A model with its tokenizer; images pass open_clip's own evaluation transform.
 
     `transform` is that of a model that open_clip loaded; None: CLIP's at `image_size`.
+    `before_batch` is called before each batch of images, texts or classes; what it raises ends the
+    evaluation.
     """
 
     model: nn.Module
     tokenize: Tokenize
     image_size: int
     transform: Callable[[Image.Image], Tensor] | None = None
+    before_batch: Callable[[], None] = _go_on
 
     @property
     def device(self) -> torch.device:
@@ -60,16 +69,21 @@ class Encoder:
         """Return one weight per class, shape (dimensions, classes), by open_clip's ensemble."""
         self.model.eval()
         weights: Tensor = open_clip.build_zero_shot_classifier(
-            self.model, self.tokenize, classnames, list(templates), device=self.device
+            self.model, self._tokenize_batch, classnames, list(templates), device=self.device
         )
         return weights.float().cpu()
 
+    def _tokenize_batch(self, texts: Sequence[str]) -> Tensor:
+        self.before_batch()
+        return self.tokenize(texts)
+
     def _encoded(self, encode: Any, inputs: Iterable[Tensor]) -> Tensor:
-        chunks = [
-            nn.functional.normalize(encode(torch.stack(chunk).to(self.device)).float(), dim=-1)
-            for chunk in _chunks(inputs, BATCH)
-        ]
-        return torch.cat(chunks).cpu()
+        def features(chunk: list[Tensor]) -> Tensor:
+            self.before_batch()
+            encoded = encode(torch.stack(chunk).to(self.device)).float()
+            return nn.functional.normalize(encoded, dim=-1)
+
+        return torch.cat([features(chunk) for chunk in _chunks(inputs, BATCH)]).cpu()
 
 
 def _transform(image_size: int) -> Callable[[Image.Image], Tensor]:
@@ -127,25 +141,50 @@ def retrieval_among(encoder: Encoder, url: str) -> dict[str, Any]:
     )
 
 
-def evaluate_on(
-    encoder: Encoder, url: str, *, templates: str = "", metric: str = "", images: int = 1_000
-) -> dict[str, Any]:
-    """Evaluate on what lies at `url`, and say by which `task`.
+@dataclass(frozen=True)
+class Task:
+    """What there is to do at a URL: the set is opened, and nothing of it is decoded yet.
+
+    Attributes:
+        name: "retrieval" or "zero-shot classification".
+        measure: returns a model's figures. Raises DatasetError: an image or label is broken.
+    """
+
+    name: str
+    measure: Callable[[Encoder], dict[str, Any]]
+
+
+def open_task(url: str, *, templates: str = "", metric: str = "", images: int = 1_000) -> Task:
+    """Open what lies at `url`, to evaluate on it.
 
     Retrieval on an emitted dataset (of `images` images) and on tars without classnames.txt; else
     zero-shot classification.
 
     Raises:
         InvalidInputError: nothing to evaluate on, or an unknown name of templates or metric.
-        DatasetError: an image or label is broken.
+        DatasetError: an emitted dataset contradicts its manifest.
     """
+    require_something(url)
     if storage.exists(storage.join(url, "manifest.json")):
-        return {"task": "retrieval", **retrieval(encoder, ImageIndex.open(url), images)}
+        return Task("retrieval", partial(retrieval, index=ImageIndex.open(url), size=images))
     named = storage.exists(storage.join(url, "classnames.txt"))
     if not named and eval_sets.is_webdataset(url):
-        return {"task": "retrieval", **retrieval_among(encoder, url)}
+        return Task("retrieval", partial(retrieval_among, url=url))
     data = eval_sets.open_set(url, templates, metric)
-    return {"task": "zero-shot classification", **zero_shot(encoder, data)}
+    return Task("zero-shot classification", partial(zero_shot, data=data))
+
+
+def evaluate_on(
+    encoder: Encoder, url: str, *, templates: str = "", metric: str = "", images: int = 1_000
+) -> dict[str, Any]:
+    """Evaluate on what lies at `url`, and say by which `task`; see `open_task`.
+
+    Raises:
+        InvalidInputError: nothing to evaluate on, or an unknown name of templates or metric.
+        DatasetError: an image or label is broken.
+    """
+    task = open_task(url, templates=templates, metric=metric, images=images)
+    return {"task": task.name, **task.measure(encoder)}
 
 
 def _captions(parts: dict[str, bytes], where: str) -> tuple[str, ...]:

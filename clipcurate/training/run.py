@@ -92,19 +92,20 @@ def train(
         dataset_url: folder of an emitted dataset with images.
         config: all settings.
         output_url: folder for what comes out; one training each.
-        eval_url: folder of a zero-shot evaluation set (see `evaluate.zero_shot`); "" for none.
+        eval_url: an evaluation set (see `evaluate.open_task`); "" for none. One that cannot be
+            opened is refused before the first step; what is wrong with it later ends no training.
         on_progress: called after each step that is logged.
         on_evaluation: called after each evaluation, on the main rank.
-        should_stop: asked after each step; if true on any rank, a checkpoint is saved and training
-            stops.
+        should_stop: asked after each step, and between the batches of an evaluation, which is then
+            given up; if true on any rank, a checkpoint is saved and training stops.
         world: the processes that train together; None for this one alone.
 
     Returns:
         The summary; its `finished` is false if `should_stop` ended the training early.
 
     Raises:
-        InvalidInputError: the dataset has no images, the evaluation set is incomplete, or a batch
-            cannot be split among the ranks.
+        InvalidInputError: the dataset has no images, there is no evaluation set or it is
+            incomplete, or a batch cannot be split among the ranks.
         TrainingError: a non-finite loss, or `output_url` belongs to another training.
     """
     index = ImageIndex.open(dataset_url)
@@ -117,7 +118,7 @@ def train(
         training.start()
         if not training.take_steps(on_progress, should_stop):
             return training.summary(finished=False)
-        return training.finish()
+        return training.finish(should_stop)
 
 
 class _Training:
@@ -169,7 +170,11 @@ class _Training:
         return dict(summary)
 
     def start(self) -> None:
-        """Restore the newest checkpoint and what was logged up to it, or start a new folder."""
+        """Restore the newest checkpoint and what was logged up to it, or start a new folder.
+
+        Raises:
+            InvalidInputError: a new training, and its evaluation set cannot be opened.
+        """
         newest = self._world.agreed(checkpoint.newest(self._path("checkpoints")))
         if newest:
             checkpoint.restore(newest, self._state, self._settings)
@@ -180,6 +185,7 @@ class _Training:
                 history = storage.read_bytes(self._path("evaluations.jsonl")).decode()
                 self._evaluations.restore(history, self._state.step)
         elif self._world.is_main:
+            self._evaluations.open()
             description = {"training_id": self._id, "dataset_url": self._index.url}
             self._write_json("config.json", {**description, **self._config.to_dict()})
 
@@ -187,21 +193,18 @@ class _Training:
         self, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
     ) -> bool:
         """Take the steps that are left; False if asked to stop before the last."""
-        config, state, world = self._config, self._state, self._world
+        config, state = self._config, self._state
+        owes = self._world.is_main and self._evaluations.is_owed(state.step)
+        if self._world.any(owes) and self._is_stopped_evaluating(should_stop):
+            return False
         peak = peak_of(state.device)
         self._speed = Speedometer(config.data.batch_size, peak, time.monotonic())
         with closing(self._data.batches(state.step, config.total_steps)) as batches:
-            for taken in loop.train_steps(state, batches, config, world):
+            for taken in loop.train_steps(state, batches, config, self._world):
                 self._speed.add(taken.flops)
                 if self._is_logged(taken):
                     self._tell(taken, on_progress)
-                last = taken.step == config.total_steps
-                if self._evaluations.is_due(taken.step) and not last:
-                    self._evaluate(taken)
-                (stops,) = world.totals([should_stop() and not last])
-                if stops or taken.step % config.runtime.checkpoint_every == 0:
-                    self._save(taken)
-                if stops:
+                if self._is_stopped_after(taken, should_stop):
                     self._writer.wait()
                     return False
         return True
@@ -212,20 +215,13 @@ class _Training:
         if self._lines and self._world.is_main:
             self._write_metrics()
 
-    def finish(self) -> dict[str, Any]:
-        """Save, evaluate and export the trained model; return and write the summary."""
-        if not self._world.is_main:
-            return self.summary(finished=True)
-        self._write_metrics()
-        self._writer.save(self._state)
-        self._writer.wait()
-        figures = self._evaluations.take(self._state.step)
-        self._write_metrics()
-        self._write_json("evaluation.json", figures)
-        export(self._state.model, self._config.model, self._path("export"))
-        summary = self.summary(finished=True)
-        self._write_json("summary.json", summary)
-        return summary
+    def finish(self, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        """Save, export and evaluate the trained model; return and write the summary.
+
+        If asked to stop it is not written: then the evaluation is what is left to do.
+        """
+        completed = self._world.is_main and self._complete(should_stop)
+        return self.summary(finished=self._world.any(completed))
 
     def summary(self, *, finished: bool) -> dict[str, Any]:
         """Return the figures of the training in short: evaluation without its list per class."""
@@ -246,13 +242,41 @@ class _Training:
             "export_url": self._path("export") if finished else "",
         }
 
-    def _evaluate(self, taken: TakenStep) -> None:
-        """Evaluate between steps, on the main rank, if the steps so far were finite."""
-        if self._world.is_main:
-            taken.read()
-            began = time.monotonic()
-            self._evaluations.take(taken.step)
-            self._speed.leave_out(time.monotonic() - began)
+    def _complete(self, should_stop: Callable[[], bool]) -> bool:
+        """Leave all that a finished training leaves; False if the evaluation was given up."""
+        self._write_metrics()
+        self._writer.save(self._state)
+        self._writer.wait()
+        export(self._state.model, self._config.model, self._path("export"))
+        figures = self._evaluations.take(self._state.step, should_stop)
+        if figures is None:
+            return False
+        self._write_metrics()
+        self._write_json("evaluation.json", figures)
+        self._write_json("summary.json", self.summary(finished=True))
+        return True
+
+    def _is_stopped_after(self, taken: TakenStep, should_stop: Callable[[], bool]) -> bool:
+        """Save, and then evaluate, where a step is due for it; say whether any rank is to stop."""
+        is_due = self._evaluations.is_due(taken.step)
+        saves = is_due or taken.step % self._config.runtime.checkpoint_every == 0
+        if saves:
+            self._save(taken)
+        if is_due:
+            return self._is_stopped_evaluating(should_stop)
+        last = taken.step == self._config.total_steps
+        stops = self._world.any(should_stop() and not last)
+        if stops and not saves:
+            self._save(taken)
+        return stops
+
+    def _is_stopped_evaluating(self, should_stop: Callable[[], bool]) -> bool:
+        """Evaluate on the main rank what is saved already; say whether any rank is to stop."""
+        began = time.monotonic()
+        takes = self._world.is_main
+        gave_up = takes and self._evaluations.take(self._state.step, should_stop) is None
+        self._speed.leave_out(time.monotonic() - began)
+        return self._world.any(gave_up or should_stop())
 
     def _is_logged(self, taken: TakenStep) -> bool:
         total = self._config.total_steps

@@ -59,6 +59,10 @@ class World:
         dist.all_reduce(total, group=self.votes)
         return total.tolist()
 
+    def any(self, here: bool) -> bool:
+        """Return whether something is so on any rank: the same answer for every rank."""
+        return bool(self.totals([here])[0])
+
     def agreed(self, text: str) -> str:
         """Return rank 0's text on every rank."""
         if self.size == 1:

@@ -19,6 +19,7 @@ from clipcurate.errors import (
 )
 from clipcurate.training import progress
 from clipcurate.training.config import config_for
+from clipcurate.training.evaluable import require_something
 from clipcurate.training.identity import training_id
 from clipcurate.training.launch import Launcher, Running, TrainJob
 from clipcurate.training.progress import Standing
@@ -120,7 +121,7 @@ class Jobs:
 
         Raises:
             InvalidInputError: unknown preset or setting, or a dataset without images, or one that
-                cannot be thinned as the settings want it.
+                cannot be thinned as the settings want it; or nothing to evaluate on.
             NotFoundError: no dataset there.
             ConflictError: it runs already, in another folder.
             UnavailableError: it is stopping just now.
@@ -131,6 +132,8 @@ class Jobs:
         require_thinnable(request.dataset_url, manifest, config.data)
         number = training_id(manifest, config, request.eval_url)
         output = storage.join(parent_url, number)
+        if request.eval_url and progress.standing(output) is None:
+            require_something(request.eval_url)
         settings = dict(request.overrides)
         what = TrainJob(
             request.dataset_url, request.preset, output, settings, request.eval_url, number

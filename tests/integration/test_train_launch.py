@@ -183,6 +183,29 @@ def test_two_ranks_evaluate_between_steps_and_go_on_as_if_they_had_not(
         assert (line["zero_shot"]["images"], line["train_retrieval"]["images"]) == (16, IMAGES)
 
 
+def test_two_ranks_that_are_told_to_go_give_an_evaluation_up_and_take_it_later(
+    dataset: str, tmp_path: Path
+) -> None:
+    output, long = tmp_path / "out", tmp_path / "long"
+    evaluation = write_evaluation(long)
+    for number in range(1, 400):
+        (long / f"{number}.tar").hardlink_to(long / "0.tar")
+    settings = {"seen_pairs": 12 * BATCH, "eval_every": 4, "checkpoint_every": 1000}
+    what = replace(job(dataset, output, **settings), eval_url=evaluation)
+    training = LocalLauncher(2).start(what)
+    wait_for_step(output, 4)
+    training.stop()
+    assert training.wait(PATIENCE)
+    assert reached(output) == 4
+    assert (output / "evaluations.jsonl").read_text() == ""
+    for number in range(1, 400):
+        (long / f"{number}.tar").unlink()
+    LocalLauncher(2).start(what).wait()
+    history = [json.loads(one) for one in (output / "evaluations.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in history] == [4, 8, 12]
+    assert list(logged(output, "digest")) == list(range(1, 13))
+
+
 def test_a_rank_that_dies_starts_again_with_the_others(
     dataset: str, tmp_path: Path, undisturbed: Path
 ) -> None:

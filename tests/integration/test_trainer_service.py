@@ -96,11 +96,13 @@ def test_a_client_starts_watches_and_lists(client: TrainerClient, tmp_path: Path
 def test_a_client_stops_and_resumes(client: TrainerClient, tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "dataset", 32)
     long = spec(seen_pairs=8 * 2000)
+    long.eval_url = write_dataset(tmp_path / "held-out", 8)
     started = client.start(dataset, long, str(tmp_path / "out"))
     next(update for update in client.watch(started.training_id, 0.05) if update.step > 1)
     stopped = client.stop(started.training_id)
     assert stopped.state == trainer_pb2.TRAINING_STATE_STOPPED
     assert 1 < stopped.step < 2000
+    (tmp_path / "held-out").rename(tmp_path / "elsewhere")  # which then ends no training
     resumed = client.start(dataset, long, str(tmp_path / "out"))
     updates = client.watch(resumed.training_id, 0.05)
     assert next(update for update in updates if update.step > stopped.step)
@@ -177,6 +179,11 @@ def test_what_cannot_be_trained_is_refused_at_once(client: TrainerClient, tmp_pa
         client.start(texts, spec(rate=1), str(tmp_path))
     with pytest.raises(NotFoundError, match="no dataset here"):
         client.start(str(tmp_path / "absent"), spec(), str(tmp_path))
+    images = write_dataset(tmp_path / "images", 8)
+    mistyped = spec()
+    mistyped.eval_url = str(tmp_path / "typo")
+    with pytest.raises(InvalidInputError, match="typo: nothing to evaluate on"):
+        client.start(images, mistyped, str(tmp_path))
     with pytest.raises(NotFoundError, match="no training x"):
         next(client.watch("x"))
 

@@ -637,7 +637,7 @@ class TrainSpec(_message.Message):
     preset: _builtins.str
     """Name of a preset, e.g. "tiny", "b32_400m". Empty: no training."""
     eval_url: _builtins.str
-    """Folder of zero-shot evaluation data; empty for none."""
+    """What to evaluate on, as `clipcurate evaluate` takes it; empty for none."""
     @_builtins.property
     def overrides(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Settings that replace the preset's, e.g. {"lr": "1e-3"}."""

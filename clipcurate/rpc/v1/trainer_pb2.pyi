@@ -30,7 +30,7 @@ class _TrainingStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Trainin
     TRAINING_STATE_RUNNING: _TrainingState.ValueType  # 1
     """Steps are being taken."""
     TRAINING_STATE_DONE: _TrainingState.ValueType  # 2
-    """Finished and evaluated."""
+    """Finished; whether its evaluation failed, evaluation_json says."""
     TRAINING_STATE_STOPPED: _TrainingState.ValueType  # 3
     """Stopped on request; can be started again."""
     TRAINING_STATE_FAILED: _TrainingState.ValueType  # 4
@@ -43,7 +43,7 @@ TRAINING_STATE_UNSPECIFIED: TrainingState.ValueType  # 0
 TRAINING_STATE_RUNNING: TrainingState.ValueType  # 1
 """Steps are being taken."""
 TRAINING_STATE_DONE: TrainingState.ValueType  # 2
-"""Finished and evaluated."""
+"""Finished; whether its evaluation failed, evaluation_json says."""
 TRAINING_STATE_STOPPED: TrainingState.ValueType  # 3
 """Stopped on request; can be started again."""
 TRAINING_STATE_FAILED: TrainingState.ValueType  # 4
@@ -92,7 +92,9 @@ class Training(_message.Message):
     pairs_per_second: _builtins.float
     """Image-text pairs per second, recent."""
     evaluation_json: _builtins.str
-    """Last evaluation as JSON; empty if none yet."""
+    """Last evaluation as in evaluation.json, without lists per class; empty if
+    none yet.
+    """
     error: _builtins.str
     """Why it failed; empty if it did not."""
     mfu: _builtins.float

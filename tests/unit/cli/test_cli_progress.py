@@ -1,5 +1,6 @@
 """What a run shows of its outcome."""
 
+import json
 from io import StringIO
 from pathlib import Path
 
@@ -12,11 +13,15 @@ from clipcurate.rpc.v1 import ledger_pb2 as pb
 from tests.frozen_runs import freeze, match
 
 
-def test_no_figure_is_cut_however_many_datasets_there_are(tmp_path: Path) -> None:
-    kept = [10_700_000_000 + number for number in range(8)]
+def emitted(tmp_path: Path) -> str:
     (tmp_path / "pool.csv").write_text("url,text\nhttp://127.0.0.1/1,a dog\n")
     plan = RunPlan.make([str(tmp_path / "pool.csv")], Columns(), 1000)
-    dataset = freeze(plan, match(plan), str(tmp_path)).emit()
+    return freeze(plan, match(plan), str(tmp_path)).emit()
+
+
+def test_no_figure_is_cut_however_many_datasets_there_are(tmp_path: Path) -> None:
+    kept = [10_700_000_000 + number for number in range(8)]
+    dataset = emitted(tmp_path)
     emissions = [
         pb.Emission(
             spec=pb.EmissionSpec(kind=pb.EMISSION_KIND_BALANCED),
@@ -30,3 +35,22 @@ def test_no_figure_is_cut_however_many_datasets_there_are(tmp_path: Path) -> Non
     for number in kept:
         assert f" {number:,} " in shown.getvalue()
         assert f" {number + 1:,} " in shown.getvalue()
+
+
+def test_a_training_shows_on_what_it_was_measured_and_what_could_not_be(tmp_path: Path) -> None:
+    recalls = {f"{name}@{k}": 0.25 for name in ("r", "chance") for k in (1, 5, 10)}
+    evaluation = {
+        "train_retrieval": {"image_to_text": recalls, "text_to_image": recalls},
+        "error": "set/0.tar: sample 'x' has no image that can be decoded",
+    }
+    summary = {"seen_pairs": 1000, "loss": 0.5, "evaluation": evaluation}
+    trained = pb.TrainResult(output_url="folder", summary_json=json.dumps(summary))
+    shown = StringIO()
+    balanced = pb.Emission(
+        spec=pb.EmissionSpec(kind=pb.EMISSION_KIND_BALANCED),
+        plan=pb.PlanResult(dataset_url=emitted(tmp_path)),
+        trained=trained,
+    )
+    show_outcome(pb.Run(run_id="a" * 32, emissions=[balanced]), Console(file=shown, width=120))
+    assert "training images, image to text: R@1 25.0% (chance 25.0%)" in shown.getvalue()
+    assert "not evaluated: set/0.tar: sample 'x' has no image" in shown.getvalue()

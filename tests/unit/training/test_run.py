@@ -1,4 +1,5 @@
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,12 @@ import torch
 
 from clipcurate.datasets.manifest import publish
 from clipcurate.errors import InvalidInputError, TrainingError
-from clipcurate.training import checkpoint
+from clipcurate.training import checkpoint, evaluate
 from clipcurate.training.compat import open_clip
 from clipcurate.training.config import TrainConfig
 from clipcurate.training.run import Progress, train
 
-from .conftest import make_manifest
+from .conftest import CLASSES, add, make_manifest, render, write_evaluation
 
 Make = Callable[..., TrainConfig]
 
@@ -99,6 +100,106 @@ def test_evaluating_between_steps_changes_nothing_and_leaves_a_history(
     assert told[-1].evaluation == {k: v for k, v in history[1].items() if k != "step"}
     assert metrics(often) == metrics(without)
     assert weights(often) == weights(without)
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
+
+
+def test_a_mistyped_evaluation_set_is_refused_before_the_first_step(
+    tmp_path: Path, dataset_url: str, make_config: Make
+) -> None:
+    output = tmp_path / "out"
+    with pytest.raises(InvalidInputError, match="absent: nothing to evaluate on"):
+        train(dataset_url, make_config(), str(output), str(tmp_path / "absent"))
+    assert not output.exists()
+
+
+def test_an_evaluation_that_fails_is_told_and_ends_no_training(
+    tmp_path: Path, dataset_url: str, make_config: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = write_evaluation(tmp_path / "broken")
+    with tarfile.open(tmp_path / "broken" / "0.tar", "a") as tar:
+        add(tar, "torn.png", b"no image")
+        add(tar, "torn.cls", b"0")
+    summary = train(dataset_url, make_config(eval_every=4), str(tmp_path / "out"), broken)
+    assert summary["finished"]
+    assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert weights(tmp_path / "out")
+    for line in (summary["evaluation"], *history(tmp_path / "out")):
+        assert "'torn' has no image that can be decoded" in line["error"]
+        assert line["train_retrieval"]["images"] == 48
+        assert "zero_shot" not in line
+    assert [line["step"] for line in history(tmp_path / "out")] == [4, 6]
+    assert "after step 4 failed, which ends no training" in caplog.text
+
+
+def test_a_set_that_is_gone_when_training_goes_on_is_told_like_one_that_fails(
+    tmp_path: Path, dataset_url: str, make_config: Make
+) -> None:
+    moved = write_evaluation(tmp_path / "set")
+    arguments = (dataset_url, make_config(), str(tmp_path / "out"), moved)
+    assert not train(*arguments, should_stop=lambda: True)["finished"]
+    (tmp_path / "set").rename(tmp_path / "elsewhere")
+    summary = train(*arguments)
+    assert summary["finished"]
+    assert "set: nothing to evaluate on" in summary["evaluation"]["error"]
+
+
+def test_a_set_with_captions_is_retrieved_in(
+    tmp_path: Path, dataset_url: str, make_config: Make
+) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for number, name in enumerate(CLASSES):
+            add(tar, f"{number}.png", render(name))
+            add(tar, f"{number}.txt", name.encode())
+    summary = train(dataset_url, make_config(), str(tmp_path / "out"), str(tmp_path))
+    figures = summary["evaluation"]
+    assert (figures["train_retrieval"]["images"], figures["retrieval"]["images"]) == (48, 8)
+
+
+@pytest.mark.parametrize("stop_at", [2, 6], ids=["between steps", "at the end"])
+def test_asked_to_stop_an_evaluation_is_given_up_and_taken_when_training_goes_on(
+    tmp_path: Path, dataset_url: str, make_config: Make, monkeypatch: pytest.MonkeyPatch,
+    stop_at: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(evaluate, "BATCH", 8)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    config = make_config(eval_every=2, checkpoint_every=100)
+    train(dataset_url, config, str(whole))
+    steps, asked = [0], []
+
+    def third_batch() -> bool:
+        asked.append(steps[-1])
+        return asked.count(stop_at) >= 3
+
+    arguments = (dataset_url, config, str(parts))
+    stopped = train(*arguments, on_progress=lambda p: steps.append(p.step), should_stop=third_batch)
+    assert (stopped["finished"], stopped["step"], steps[-1]) == (False, stop_at, stop_at)
+    assert checkpoint.step_of(checkpoint.newest(str(parts / "checkpoints"))) == stop_at
+    assert [line["step"] for line in history(parts)] == list(range(2, stop_at, 2))
+    assert not (parts / "summary.json").exists()
+    assert (parts / "export").exists() == (stop_at == 6)
+    assert train(*arguments)["finished"]
+    assert history(parts) == history(whole)
+    assert metrics(parts) == metrics(whole)
+    assert weights(parts) == weights(whole)
+
+
+def test_before_an_evaluation_a_checkpoint_is_saved(
+    tmp_path: Path, dataset_url: str, make_config: Make
+) -> None:
+    config = make_config(eval_every=3, checkpoint_every=100)
+
+    def crash(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(dataset_url, config, str(tmp_path), on_evaluation=crash)
+    steps: list[int] = []
+    train(dataset_url, config, str(tmp_path), on_progress=lambda p: steps.append(p.step))
+    assert steps == [4, 5, 6]
+    assert [line["step"] for line in history(tmp_path)] == [3, 6]
 
 
 def test_a_crash_loses_only_the_steps_since_the_last_checkpoint(
