@@ -16,6 +16,8 @@ from clipcurate.training.model import pick_device
 
 # How long a rank waits for another one. A dead one is noticed at once; this is for a slow one.
 PATIENCE = timedelta(minutes=30)
+# How long the others wait at the end, while rank 0 evaluates, exports and writes.
+FINAL_PATIENCE = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,9 @@ def unwrapped(module: nn.Module) -> nn.Module:
 def joined() -> Iterator[World]:
     """Yield this process's world, as torchrun's environment says; alone without torchrun.
 
-    nccl on GPUs, gloo on CPUs.
+    nccl on GPUs, gloo on CPUs. Ranks that succeed leave together, so that all start again where one
+    fails at the end. One that fails leaves its groups only by ending: it can say why before the
+    others notice.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     kind = pick_device()
@@ -100,8 +104,8 @@ def joined() -> Iterator[World]:
     if kind == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=PATIENCE)
-    try:
-        votes = dist.new_group(backend="gloo", timeout=PATIENCE)
-        yield World(dist.get_rank(), size, device, votes)
-    finally:
-        dist.destroy_process_group()
+    votes = dist.new_group(backend="gloo", timeout=PATIENCE)
+    end = dist.new_group(backend="gloo", timeout=FINAL_PATIENCE)
+    yield World(dist.get_rank(), size, device, votes)
+    dist.barrier(group=end)
+    dist.destroy_process_group()

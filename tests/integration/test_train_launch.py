@@ -239,6 +239,26 @@ def test_an_error_that_would_come_again_is_told(dataset: str, tmp_path: Path) ->
     assert "train again with a lower lr" in progress.failure(str(tmp_path))
 
 
+def test_two_machines_start_again_when_rank_0_fails_after_the_last_step(
+    dataset: str, tmp_path: Path, undisturbed: Path
+) -> None:
+    (tmp_path / "export").write_text("in the way of the folder")
+    what, port = job(dataset, tmp_path), free_port()
+    machines = [agent(what, index, port) for index in (1, 0)]
+    try:
+        failed = lambda: progress.failure(str(tmp_path))  # noqa: E731
+        wait_until(failed, PATIENCE, "a failure")
+        assert reached(tmp_path) == STEPS
+        assert "export" in progress.failure(str(tmp_path))
+        (tmp_path / "export").unlink()
+        assert [machine.wait(PATIENCE) for machine in machines] == [0, 0]
+    finally:
+        for machine in machines:
+            machine.kill()
+    assert_undisturbed(tmp_path, undisturbed)
+    assert not progress.failure(str(tmp_path))
+
+
 def test_ranks_end_with_the_process_that_started_them(dataset: str, tmp_path: Path) -> None:
     code = (
         "import sys; from clipcurate.training.launch import LocalLauncher, TrainJob; "
