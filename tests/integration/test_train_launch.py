@@ -231,11 +231,14 @@ def test_a_rank_that_is_told_to_go_saves_with_the_others_and_all_go_on(
     assert_undisturbed(tmp_path, undisturbed)
 
 
-def test_an_error_that_would_come_again_is_told(dataset: str, tmp_path: Path) -> None:
+def test_an_error_that_would_come_again_is_told_and_not_tried_again(
+    dataset: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     hopeless = job(dataset, tmp_path, lr="1e15", warmup_steps=0)
-    training = LocalLauncher(2, restarts=0).start(hopeless)
-    with pytest.raises(TrainingError, match=f"status {contract.HOPELESS}"):
+    training = LocalLauncher(2, restarts=2).start(hopeless)
+    with pytest.raises(TrainingError, match=f"status {contract.HOPELESS}.*would come again"):
         training.wait(PATIENCE)
+    assert capfd.readouterr().err.count(f"step 1/{STEPS} ") == 1
     assert "train again with a lower lr" in progress.failure(str(tmp_path))
 
 

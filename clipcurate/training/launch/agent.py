@@ -4,7 +4,8 @@ torchrun itself, which starts the ranks again when one has died, on all machines
 a launcher needs beside that:
 
 - the ranks have time to save a checkpoint after SIGTERM: `SAVE_SECONDS` of the environment;
-- the exit status tells an error that would come again (`HOPELESS`) from the rest;
+- an error that would come again (`HOPELESS`) is not tried again, and the exit status tells it from
+  the rest;
 - it ends with the process that started it;
 - in a pod of an Indexed Job, whether our launcher, JobSet or Kubeflow's Trainer made it, index 0 is
   the meeting place, and the others wait until it is there.
@@ -20,8 +21,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch.distributed import run as torchrun
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher import api as launcher
 
 from clipcurate.errors import ClipcurateError, UnavailableError
 from clipcurate.training.launch.contract import (
@@ -81,8 +85,19 @@ class MeetingPlace:
                 return
 
 
+class Agent(LocalElasticAgent):
+    """torchrun's agent, except that it gives up, for all machines, where a rank says `HOPELESS`."""
+
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        result: RunResult = super()._monitor_workers(worker_group)
+        if HOPELESS in {failure.exitcode for failure in result.failures.values()}:
+            self._remaining_restarts = 0
+        return result
+
+
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     """Run this machine's ranks to their end; return the exit status."""
+    launcher.LocalElasticAgent = Agent  # type: ignore[attr-defined] # torchrun has no setting for it
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     meeting = MeetingPlace.of(environment)

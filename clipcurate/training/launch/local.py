@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from clipcurate.errors import TrainingError
-from clipcurate.training.launch.contract import AGENT, WORKER
+from clipcurate.training.launch.contract import AGENT, HOPELESS, WORKER
 from clipcurate.training.launch.job import TrainJob, refuse_uneven
 
 
@@ -73,7 +73,7 @@ class LocalTraining:
         if status and not self._stopping:
             raise TrainingError(
                 f"the training's processes ended with status {status}; their output says more; "
-                "starting it again goes on from the newest checkpoint"
+                f"{_advice(status)}"
             )
         return True
 
@@ -86,3 +86,9 @@ class LocalTraining:
         self._stopping = True
         if self.process.poll() is None:
             os.kill(self.process.pid, signal.SIGTERM)
+
+
+def _advice(status: int) -> str:
+    if status == HOPELESS:
+        return "the same error would come again: change what it names before starting again"
+    return "starting it again goes on from the newest checkpoint"

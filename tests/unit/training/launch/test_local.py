@@ -1,8 +1,11 @@
+import subprocess
+import sys
+
 import pytest
 
-from clipcurate.errors import InvalidInputError
-from clipcurate.training.launch import LocalLauncher, TrainJob
-from clipcurate.training.launch.contract import AGENT
+from clipcurate.errors import InvalidInputError, TrainingError
+from clipcurate.training.launch import LocalLauncher, LocalTraining, TrainJob
+from clipcurate.training.launch.contract import AGENT, HOPELESS
 
 JOB = TrainJob("data", "tiny", "out", {"lr": "1e-4"}, "evaluation", "id")
 
@@ -24,3 +27,12 @@ def test_several_processes_have_an_agent() -> None:
 def test_processes_that_cannot_share_a_batch_are_refused() -> None:
     with pytest.raises(InvalidInputError, match="3 processes cannot share 8 lanes"):
         LocalLauncher(3).start(JOB)
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"), [(1, "goes on from the newest checkpoint"), (HOPELESS, "change what")]
+)
+def test_the_advice_depends_on_whether_the_error_would_come_again(status: int, advice: str) -> None:
+    process = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({status})"])
+    with pytest.raises(TrainingError, match=f"status {status}; .*{advice}"):
+        LocalTraining(process).wait()
