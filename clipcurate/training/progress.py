@@ -63,10 +63,17 @@ def failure(output_url: str) -> str:
     return str((_read(output_url, "failure.json") or {}).get("error", ""))
 
 
-def tell_failure(output_url: str, error: ClipcurateError) -> None:
-    """Leave word of why this attempt failed. Where the storage is what fails, log that."""
+def tell_failure(output_url: str, error: Exception) -> None:
+    """Leave word of why this attempt failed. Where the storage is what fails, log that.
+
+    An error that is not ours leaves the word of another rank as it is: of a rank that fails, the
+    others see only that it has gone.
+    """
+    ours = isinstance(error, ClipcurateError)
+    text = str(error) if ours else f"{type(error).__name__}: {error}"
     try:
-        _write(output_url, "failure.json", {"error": str(error)})
+        if ours or not failure(output_url):
+            _write(output_url, "failure.json", {"error": text})
     except ClipcurateError as other:
         log.warning("cannot leave word of the failure: %s", other)
 

@@ -3,7 +3,8 @@
 JOB is `TrainJob.to_json`. Rank 0 tells of progress on stderr, in the output folder and to
 TensorBoard, and prints the folder to stdout when the training has finished. SIGTERM and SIGINT save
 a checkpoint and end it with status `UNFINISHED`, on all ranks together; so does the end of the
-process that started this one. An error that would come again ends it with status `HOPELESS`.
+process that started this one. An error that would come again ends it with status `HOPELESS`. Why a
+rank failed is left in the output folder.
 """
 
 import logging
@@ -16,7 +17,9 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from clipcurate.errors import ClipcurateError, StorageError, UnavailableError
+import torch
+
+from clipcurate.errors import ClipcurateError, StorageError, TrainingError, UnavailableError
 from clipcurate.training import progress as told
 from clipcurate.training.events import Events
 from clipcurate.training.launch import TrainJob
@@ -52,9 +55,25 @@ class Reporter:
             self._file.tell({**self._last, "evaluation": summary["evaluation"]})
 
 
-def main(text: str) -> int:
-    """Train as this process's rank; return the exit status. Raises ClipcurateError."""
-    job, parent, stopping = TrainJob.from_json(text), os.getppid(), threading.Event()
+def main(job: TrainJob) -> int:
+    """Train, and where that fails leave word of why; return the exit status.
+
+    Raises what is no error of ours, as it came.
+    """
+    try:
+        return _train(job)
+    except Exception as error:
+        failure = _explained(error)
+        told.tell_failure(job.output_url, failure)
+        if not isinstance(failure, ClipcurateError):
+            raise
+        print(f"error: {failure}", file=sys.stderr)
+        return _status_of(failure)
+
+
+def _train(job: TrainJob) -> int:
+    """Train as this process's rank; return the exit status."""
+    parent, stopping = os.getppid(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     with joined() as world, _reporter(world, job) as reporter:
@@ -94,6 +113,15 @@ def _in_words(progress: Progress) -> str:
     )
 
 
+def _explained(error: Exception) -> Exception:
+    """Return the error, with the remedy where a device's memory is too small."""
+    if not isinstance(error, torch.OutOfMemoryError):
+        return error
+    return TrainingError(
+        f"{error}; train again with a smaller micro_batch, or with activation_checkpointing=true"
+    )
+
+
 def _status_of(error: ClipcurateError) -> int:
     """Say whether storage or a service may just be away, or whether the error would come again."""
     return 1 if isinstance(error, StorageError | UnavailableError) else HOPELESS
@@ -101,9 +129,4 @@ def _status_of(error: ClipcurateError) -> int:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    try:
-        sys.exit(main(sys.argv[1]))
-    except ClipcurateError as failure:
-        print(f"error: {failure}", file=sys.stderr)
-        told.tell_failure(TrainJob.from_json(sys.argv[1]).output_url, failure)
-        sys.exit(_status_of(failure))
+    sys.exit(main(TrainJob.from_json(sys.argv[1])))

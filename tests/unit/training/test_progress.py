@@ -55,6 +55,15 @@ def test_a_failure_is_told_and_forgotten(tmp_path: Path) -> None:
     assert progress.failure(str(tmp_path)) == ""
 
 
+def test_an_error_that_is_not_ours_is_told_unless_another_rank_has_said_why(tmp_path: Path) -> None:
+    url = str(tmp_path)
+    progress.tell_failure(url, RuntimeError("connection closed by peer"))
+    assert progress.failure(url) == "RuntimeError: connection closed by peer"
+    progress.tell_failure(url, TrainingError("step 3: loss nan"))
+    progress.tell_failure(url, RuntimeError("connection closed by peer"))
+    assert progress.failure(url) == "step 3: loss nan"
+
+
 def test_a_summary_counts_for_its_own_training_only(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps({"training_id": "id", "finished": True}))
     assert progress.summary(str(tmp_path), "id") == {"training_id": "id", "finished": True}
