@@ -1,7 +1,8 @@
 """Checkpoints: a finished file or none, the last few kept, refused by another training."""
 
+import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -144,12 +145,32 @@ def restore(url: str, state: TrainState, settings: str) -> None:
     payload = load(url)
     if payload["settings"] != settings:
         raise TrainingError(
-            f"{url}: a checkpoint of other settings or another dataset; "
+            f"{url}: a checkpoint of other settings or another dataset ("
+            f"{_differences(payload['settings'], settings)}); "
             "give this training an output folder of its own"
         )
     state.model.load_state_dict(payload["model"])
     state.optimizer.load_state_dict(payload["optimizer"])
     state.step, state.replaced = payload["step"], payload["replaced"]
+
+
+def _differences(there: str, here: str) -> str:
+    """Name the settings that differ between two canonical texts, with both values."""
+    theirs, ours = (dict(_leaves(json.loads(text))) for text in (there, here))
+    return "; ".join(
+        f"{name}: {theirs.get(name, 'none')} there, {ours.get(name, 'none')} here"
+        for name in sorted({*theirs, *ours})
+        if theirs.get(name) != ours.get(name)
+    )
+
+
+def _leaves(settings: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested settings that are no dictionaries, with their paths."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
 
 
 def load(url: str) -> Payload:

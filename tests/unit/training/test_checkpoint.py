@@ -10,6 +10,8 @@ from clipcurate.training.checkpoint import Kept, Writer
 from clipcurate.training.config import config_for
 from clipcurate.training.loop import TrainState, initial_state
 
+SETTINGS = '{"config":{"optim":{"lr":0.1},"seed":0},"dataset":"abc"}'
+
 
 @pytest.fixture
 def state() -> TrainState:
@@ -19,7 +21,7 @@ def state() -> TrainState:
 
 
 def write(folder: Path, state: TrainState, last: int = 3, every: int = 0) -> None:
-    description = {"settings": "settings", "config": config_for("tiny").to_dict()}
+    description = {"settings": SETTINGS, "config": config_for("tiny").to_dict()}
     with closing(Writer(str(folder), description, Kept(last, every))) as writer:
         writer.save(state)
         writer.wait()
@@ -31,7 +33,7 @@ def test_restores_all_of_the_state(tmp_path: Path, state: TrainState) -> None:
     state.optimizer.step()
     write(tmp_path, state)
     other = initial_state(config_for("tiny", {"seed": "5"}), "cpu")
-    checkpoint.restore(checkpoint.newest(str(tmp_path)), other, "settings")
+    checkpoint.restore(checkpoint.newest(str(tmp_path)), other, SETTINGS)
     assert (other.step, other.replaced) == (7, 2)
     saved, loaded = state.optimizer.state_dict(), other.optimizer.state_dict()
     assert saved["param_groups"] == loaded["param_groups"]
@@ -90,10 +92,15 @@ def test_a_failed_write_stops_the_next(tmp_path: Path, state: TrainState) -> Non
             writer.save(state)
 
 
-def test_other_settings_are_refused(tmp_path: Path, state: TrainState) -> None:
+def test_other_settings_are_refused_and_named(tmp_path: Path, state: TrainState) -> None:
     write(tmp_path, state)
-    with pytest.raises(TrainingError, match="other settings"):
-        checkpoint.restore(checkpoint.newest(str(tmp_path)), state, "others")
+    others = '{"config":{"data":{"online":true},"optim":{"lr":0.2},"seed":0},"dataset":"abd"}'
+    named = (
+        r"config\.data\.online: none there, True here; config\.optim\.lr: 0\.1 there, 0\.2 here; "
+        r"dataset: abc there, abd here\)"
+    )
+    with pytest.raises(TrainingError, match=rf"other settings or another dataset \({named}"):
+        checkpoint.restore(checkpoint.newest(str(tmp_path)), state, others)
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
@@ -104,4 +111,4 @@ def test_a_damaged_checkpoint_is_named(
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-1000] if damage is None else damage)
     with pytest.raises(TrainingError, match="delete it to resume"):
-        checkpoint.restore(str(path), state, "settings")
+        checkpoint.restore(str(path), state, SETTINGS)
