@@ -119,8 +119,8 @@ def _require_matched(url: str, request: EmissionRequest) -> None:
 class Thinned:
     """A dataset of which an epoch shows what its coins keep at t.
 
-    What decides lies in a file without a name: 32 bytes per pair and threshold (stored critical t:
-    16), read from the dataset once.
+    What decides lies in a file without a name, read from the dataset once: 16 bytes per pair with
+    stored critical t; online 24, and 8 per threshold.
     """
 
     def __init__(

@@ -38,7 +38,9 @@ class TrainerSettings(ServiceSettings):
     memory: str = Field("64Gi", description="kubernetes: memory of a pod, shared memory included")
     shm_size: str = Field("8Gi", description="kubernetes: room of /dev/shm, in memory")
     scratch_size: str = Field(
-        "", description="kubernetes: room of /tmp; empty: for what the ranks' caches may take"
+        "",
+        description="kubernetes: room of /tmp, also requested of the node; empty: for what the "
+        "ranks' caches may take, and 16 GiB",
     )
     node_selector: dict[str, str] = Field({}, description="kubernetes: labels that nodes must have")
     tolerations: list[dict[str, Any]] = Field(

@@ -27,7 +27,8 @@ SETTINGS = "clipcurate.dev/settings"
 
 PORT = 29_400
 SPARE_GIB = 16
-"""Room in /tmp beside cached blocks: compiled kernels, checkpoints on their way."""
+"""Room in /tmp beside cached blocks: compiled kernels, checkpoints on their way, and what decides
+over the pairs of a smaller dataset that is thinned while it is read."""
 USER = 10_001
 """User and group of the processes: those of the project's images."""
 
@@ -128,7 +129,8 @@ def _status(status: int) -> Object:
 
 
 def _pod(pods: Pods, job: TrainJob) -> Object:
-    volumes, mounts = _volumes(pods, pods.scratch_size or _scratch_size(pods, job))
+    scratch_size = pods.scratch_size or _scratch_size(pods, job)
+    volumes, mounts = _volumes(pods, scratch_size)
     spec: Object = {
         "restartPolicy": "Never",
         "subdomain": name_of(job),
@@ -144,7 +146,7 @@ def _pod(pods: Pods, job: TrainJob) -> Object:
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(pods, job, mounts)],
+        "containers": [_container(pods, job, mounts, scratch_size)],
         "volumes": volumes,
     }
     optional = {
@@ -155,7 +157,7 @@ def _pod(pods: Pods, job: TrainJob) -> Object:
     return spec | {name: value for name, value in optional.items() if value}
 
 
-def _container(pods: Pods, job: TrainJob, mounts: list[Object]) -> Object:
+def _container(pods: Pods, job: TrainJob, mounts: list[Object], scratch_size: str) -> Object:
     ranks = ["--nnodes", str(pods.nodes), "--nproc-per-node", str(pods.ranks_per_node)]
     restarts = ["--max-restarts", str(pods.restarts)]
     amounts = {"cpu": pods.cpu, "memory": pods.memory}
@@ -169,7 +171,8 @@ def _container(pods: Pods, job: TrainJob, mounts: list[Object]) -> Object:
         "env": _environment(pods, job),
         "envFrom": [{"secretRef": {"name": name}} for name in pods.environment_secrets],
         "ports": [{"name": "meeting", "containerPort": PORT, "protocol": "TCP"}],
-        "resources": {"requests": amounts, "limits": amounts},
+        # /tmp has a limit of its own; a limit here would count the logs in.
+        "resources": {"requests": amounts | {"ephemeral-storage": scratch_size}, "limits": amounts},
         "volumeMounts": mounts,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
@@ -199,7 +202,10 @@ def _environment(pods: Pods, job: TrainJob) -> list[Object]:
 
 
 def _scratch_size(pods: Pods, job: TrainJob) -> str:
-    """Return room for the cached blocks of all ranks of a pod, and for what else is temporary."""
+    """Return room for the cached blocks of all ranks of a pod, and for what else is temporary.
+
+    How many pairs the dataset has is not known here; `SPARE_GIB` has room for some.
+    """
     cached = job.config.runtime.cache_bytes * pods.ranks_per_node
     return f"{cached // 2**30 + SPARE_GIB}Gi"
 

@@ -67,14 +67,22 @@ def test_pods_meet_the_restricted_pod_security_standard() -> None:
 def test_resources_are_guaranteed_and_memory_is_shared() -> None:
     pod = job_object(FULL, JOB_OF)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    assert container["resources"]["requests"] == container["resources"]["limits"]
-    assert container["resources"]["limits"]["nvidia.com/gpu"] == "4"
+    requests, limits = container["resources"]["requests"], container["resources"]["limits"]
+    assert requests == limits | {"ephemeral-storage": "144Gi"}
+    assert limits["nvidia.com/gpu"] == "4"
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     assert volumes[mounts["/dev/shm"]]["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Gi"}
     # Four ranks may cache 32 GiB each.
     assert volumes[mounts["/tmp"]]["emptyDir"] == {"sizeLimit": "144Gi"}
     assert volumes[mounts["/data"]]["persistentVolumeClaim"] == {"claimName": "datasets"}
+
+
+def test_a_node_must_have_the_room_that_tmp_may_take() -> None:
+    pod = job_object(Pods("i", scratch_size="2Ti"), JOB_OF)["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["resources"]["requests"]["ephemeral-storage"] == "2Ti"
+    assert {"sizeLimit": "2Ti"} in [volume.get("emptyDir") for volume in pod["volumes"]]
 
 
 def test_on_cpus_no_gpu_is_asked_for() -> None:
