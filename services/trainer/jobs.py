@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,13 +52,13 @@ class Request:
 class Job:
     """One training: what was started, where it stands, and how it ended.
 
-    `found` is the training where it was started by another service, and runs.
-    `left` says that this service has let go of it while it runs on. `restarts` counts how often it
-    was seen to go back to a checkpoint.
+    `running` is the training once it was started, by this service or another one; until then it
+    waits. `left` says that this service has let go of it while it runs on. `restarts` counts how
+    often it was seen to go back to a checkpoint.
     """
 
     what: TrainJob
-    found: Running | None = None
+    running: Running | None = None
     future: "Future[Outcome]" = field(default_factory=Future)
     stopping: threading.Event = field(default_factory=threading.Event)
     standing: Standing | None = None
@@ -81,6 +81,26 @@ class Job:
         """Pairs that the whole training sees."""
         config = self.what.config
         return config.total_steps * config.data.batch_size
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it failed, once it has ended; None if it did not."""
+        return None if self.future.cancelled() else self.future.exception()
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended, once it has. Raises ClipcurateError: why it failed."""
+        return {"finished": False} if self.future.cancelled() else self.future.result()
+
+    def stop(self, seconds: float | None = None) -> None:
+        """Stop it: at once while it waits to be started, else when it has saved a checkpoint.
+
+        Args:
+            seconds: how long to wait for that; None for as long as it takes.
+        """
+        self.stopping.set()
+        if self.running is not None or not self.future.cancel():
+            wait([self.future], timeout=seconds)
 
     def look(self, running: Running) -> None:
         """Take note of where the training stands; what cannot be read now is read next time."""
@@ -172,10 +192,10 @@ class Jobs:
             raise UnavailableError(f"training {job.training_id} is stopping; start it again then")
         if known is not None and same_folder and not _may_start_again(known):
             return known
+        job.future = self._followers.submit(self._follow, job)
+        job.future.add_done_callback(lambda _: _log_end(job))
         self._jobs.pop(job.training_id, None)
         self._jobs[job.training_id] = job
-        job.future = self._followers.submit(self._follow, job)
-        job.future.add_done_callback(lambda future: _log_end(job, future))
         return job
 
     def _follow(self, job: Job) -> Outcome:
@@ -183,9 +203,9 @@ class Jobs:
         if self._outcome(job)["finished"]:
             return self._outcome(job)
         try:
-            running = job.found or self._started(job)
-            if running is not None:
-                self._attend(job, running)
+            job.running = job.running or self._started(job)
+            if job.running is not None:
+                self._attend(job, job.running)
         except TrainingError as error:
             if self._outcome(job)["finished"]:
                 return self._outcome(job)
@@ -233,13 +253,12 @@ def _may_start_again(job: Job) -> bool:
     """Say whether a training ended without a result: it failed, or was stopped."""
     if not job.future.done():
         return False
-    return job.future.exception() is not None or not job.future.result()["finished"]
+    return job.error is not None or not job.outcome["finished"]
 
 
-def _log_end(job: Job, future: "Future[Outcome]") -> None:
-    error = future.exception()
-    fields = {"training": job.training_id}
+def _log_end(job: Job) -> None:
+    error, fields = job.error, {"training": job.training_id}
     if error is not None:
         log.error("training failed: %s", error, exc_info=error, extra=fields)
     else:
-        log.info("training ended", extra={**fields, "finished": future.result()["finished"]})
+        log.info("training ended", extra={**fields, "finished": job.outcome["finished"]})

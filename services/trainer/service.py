@@ -42,8 +42,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         self, request: trainer_pb2.StopTrainingRequest, context: grpc.ServicerContext
     ) -> trainer_pb2.StopTrainingResponse:
         job = self._jobs.get(request.training_id)
-        job.stopping.set()
-        wait([job.future], timeout=context.time_remaining())
+        job.stop(context.time_remaining())
         return trainer_pb2.StopTrainingResponse(training=describe(job))
 
     def ListTrainings(
@@ -67,7 +66,7 @@ def describe(job: Job) -> trainer_pb2.Training:
             preset=what.preset, overrides=what.overrides, eval_url=what.eval_url
         ),
         output_url=what.output_url,
-        state=trainer_pb2.TRAINING_STATE_RUNNING,
+        state=_state(job),
         total_steps=what.config.total_steps,
         note=job.note,
     )
@@ -76,6 +75,13 @@ def describe(job: Job) -> trainer_pb2.Training:
     if job.future.done() and not job.left:
         _describe_end(job, message)
     return message
+
+
+def _state(job: Job) -> trainer_pb2.TrainingState.ValueType:
+    """Return the state of a training that has not ended."""
+    if job.running is None:
+        return trainer_pb2.TRAINING_STATE_WAITING
+    return trainer_pb2.TRAINING_STATE_RUNNING
 
 
 def _describe_standing(standing: Standing, message: trainer_pb2.Training) -> None:
@@ -90,12 +96,10 @@ def _describe_standing(standing: Standing, message: trainer_pb2.Training) -> Non
 
 def _describe_end(job: Job, message: trainer_pb2.Training) -> None:
     message.note = ""
-    error = job.future.exception()
-    if error is not None:
+    if job.error is not None:
         message.state = trainer_pb2.TRAINING_STATE_FAILED
-        message.error = str(error)
-    elif job.future.result()["finished"]:
-        summary = job.future.result()
+        message.error = str(job.error)
+    elif (summary := job.outcome)["finished"]:
         message.state = trainer_pb2.TRAINING_STATE_DONE
         message.step, message.loss = summary["step"], summary["loss"]
         message.evaluation_json = json.dumps(summary["evaluation"])

@@ -8,7 +8,7 @@ from clipcurate.errors import TrainingError
 from clipcurate.rpc.v1 import ledger_pb2
 from clipcurate.rpc.worker import Assignment
 from clipcurate.storage import join
-from services.trainer.jobs import Job, Jobs
+from services.trainer.jobs import Jobs
 from services.trainer.service import request_of
 
 CHECK_SECONDS = 0.2
@@ -43,9 +43,9 @@ class TrainTasks:
             assignment.units_done = job.seen_pairs
             if assignment.lost.is_set() or assignment.stopping.is_set():
                 if not self._outlives or self._is_over(assignment.task.run_id):
-                    _stop(job)
+                    job.stop()
                 assignment.check()
-        summary = job.future.result()
+        summary = job.outcome
         if not summary["finished"]:
             raise TrainingError(
                 f"training {job.training_id} was stopped by a client; cancel the run to end it"
@@ -54,10 +54,3 @@ class TrainTasks:
             output_url=job.what.output_url, summary_json=json.dumps(summary, ensure_ascii=False)
         )
         return ledger_pb2.TaskResult(train=result)
-
-
-def _stop(job: Job) -> None:
-    """Stop a training; one that still waits for the device ends without a step when it gets it."""
-    job.stopping.set()
-    if job.future.running():
-        wait([job.future])

@@ -109,6 +109,28 @@ def test_a_client_stops_and_resumes(client: TrainerClient, tmp_path: Path) -> No
     client.stop(started.training_id)
 
 
+def test_one_that_waits_stops_at_once_and_can_start_again(
+    client: TrainerClient, tmp_path: Path
+) -> None:
+    dataset, out = write_dataset(tmp_path / "dataset", 32), str(tmp_path / "out")
+    first = client.start(dataset, spec(seen_pairs=8 * 100_000), out)
+    next(update for update in client.watch(first.training_id, 0.05) if update.step > 1)
+    second = client.start(dataset, spec(seen_pairs=8 * 100_000, lr=0.01), out)
+    assert second.state == trainer_pb2.TRAINING_STATE_WAITING
+    watching = client.watch(second.training_id, 0.05)
+    assert next(watching).state == trainer_pb2.TRAINING_STATE_WAITING
+    stopped = client.stop(second.training_id)
+    assert stopped.state == trainer_pb2.TRAINING_STATE_STOPPED
+    assert client.stop(second.training_id) == stopped
+    *_, last = watching
+    assert last == stopped
+    again = client.start(dataset, spec(seen_pairs=8 * 100_000, lr=0.01), out)
+    assert again.state == trainer_pb2.TRAINING_STATE_WAITING
+    client.stop(again.training_id)
+    assert next(client.watch(first.training_id)).state == trainer_pb2.TRAINING_STATE_RUNNING
+    client.stop(first.training_id)
+
+
 def test_why_a_training_failed_is_told(client: TrainerClient, tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "dataset", 32)
     started = client.start(dataset, spec(lr="1e15", warmup_steps=0), str(tmp_path / "out"))

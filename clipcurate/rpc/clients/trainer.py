@@ -35,7 +35,7 @@ class TrainerClient(Client):
             yield response.training
 
     def stop(self, training_id: str) -> trainer_pb2.Training:
-        """Save a checkpoint and stop."""
+        """Save a checkpoint and stop; one that waits stops at once."""
         request = trainer_pb2.StopTrainingRequest(training_id=training_id)
         response: trainer_pb2.StopTrainingResponse = self.call(self._stub.StopTraining, request)
         return response.training

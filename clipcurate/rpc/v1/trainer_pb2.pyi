@@ -28,26 +28,30 @@ class _TrainingStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Trainin
     DESCRIPTOR: _descriptor.EnumDescriptor
     TRAINING_STATE_UNSPECIFIED: _TrainingState.ValueType  # 0
     TRAINING_STATE_RUNNING: _TrainingState.ValueType  # 1
-    """Steps are being taken."""
+    """Started: steps are being taken, unless `note` says what holds them up."""
     TRAINING_STATE_DONE: _TrainingState.ValueType  # 2
     """Finished; whether its evaluation failed, evaluation_json says."""
     TRAINING_STATE_STOPPED: _TrainingState.ValueType  # 3
     """Stopped on request; can be started again."""
     TRAINING_STATE_FAILED: _TrainingState.ValueType  # 4
     """Ended by an error."""
+    TRAINING_STATE_WAITING: _TrainingState.ValueType  # 5
+    """Not started yet: it waits for its turn, or until it can be started."""
 
 class TrainingState(_TrainingState, metaclass=_TrainingStateEnumTypeWrapper):
     """Where a training stands."""
 
 TRAINING_STATE_UNSPECIFIED: TrainingState.ValueType  # 0
 TRAINING_STATE_RUNNING: TrainingState.ValueType  # 1
-"""Steps are being taken."""
+"""Started: steps are being taken, unless `note` says what holds them up."""
 TRAINING_STATE_DONE: TrainingState.ValueType  # 2
 """Finished; whether its evaluation failed, evaluation_json says."""
 TRAINING_STATE_STOPPED: TrainingState.ValueType  # 3
 """Stopped on request; can be started again."""
 TRAINING_STATE_FAILED: TrainingState.ValueType  # 4
 """Ended by an error."""
+TRAINING_STATE_WAITING: TrainingState.ValueType  # 5
+"""Not started yet: it waits for its turn, or until it can be started."""
 Global___TrainingState: _TypeAlias = TrainingState  # noqa: Y015
 
 @_typing.final

@@ -77,7 +77,8 @@ class TrainerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StopTraining(self, request, context):
-        """Saves a checkpoint and stops.
+        """Saves a checkpoint and stops; returns when it has, or at the deadline. A
+        training that waits is stopped at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,9 @@ class TrainerStub:
     WatchTraining: _grpc.UnaryStreamMultiCallable[_trainer_pb2.WatchTrainingRequest, _trainer_pb2.WatchTrainingResponse]
     """Streams a training's progress until it has ended or the client goes away."""
     StopTraining: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.StopTrainingRequest, _trainer_pb2.StopTrainingResponse]
-    """Saves a checkpoint and stops."""
+    """Saves a checkpoint and stops; returns when it has, or at the deadline. A
+    training that waits is stopped at once.
+    """
     ListTrainings: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ListTrainingsRequest, _trainer_pb2.ListTrainingsResponse]
     """Lists the trainings of this server, newest first."""
 
@@ -56,7 +58,9 @@ class TrainerAsyncStub(TrainerStub):
     WatchTraining: _aio.UnaryStreamMultiCallable[_trainer_pb2.WatchTrainingRequest, _trainer_pb2.WatchTrainingResponse]  # type: ignore[assignment]
     """Streams a training's progress until it has ended or the client goes away."""
     StopTraining: _aio.UnaryUnaryMultiCallable[_trainer_pb2.StopTrainingRequest, _trainer_pb2.StopTrainingResponse]  # type: ignore[assignment]
-    """Saves a checkpoint and stops."""
+    """Saves a checkpoint and stops; returns when it has, or at the deadline. A
+    training that waits is stopped at once.
+    """
     ListTrainings: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ListTrainingsRequest, _trainer_pb2.ListTrainingsResponse]  # type: ignore[assignment]
     """Lists the trainings of this server, newest first."""
 
@@ -87,7 +91,9 @@ class TrainerServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_pb2.StopTrainingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_pb2.StopTrainingResponse, _abc.Awaitable[_trainer_pb2.StopTrainingResponse]]:
-        """Saves a checkpoint and stops."""
+        """Saves a checkpoint and stops; returns when it has, or at the deadline. A
+        training that waits is stopped at once.
+        """
 
     @_abc_1.abstractmethod
     def ListTrainings(
