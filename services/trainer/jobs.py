@@ -128,8 +128,8 @@ class Jobs:
         self._followers = ThreadPoolExecutor(launcher.at_once, thread_name_prefix="training")
 
     def adopt(self) -> None:
-        """Follow the trainings that another service started and that go on."""
-        for what, running in self._launcher.running():
+        """Know the trainings that another service started: how they go on, or have ended."""
+        for what, running in self._launcher.started():
             with self._lock:
                 log.info("found", extra={"training": what.training_id, "output": what.output_url})
                 self._admit(Job(what, running))
@@ -166,7 +166,10 @@ class Jobs:
         try:
             return self._jobs[number]
         except KeyError:
-            raise NotFoundError(f"no training {number} on this server; see ListTrainings") from None
+            raise NotFoundError(
+                f"no training {number} on this server; see ListTrainings; StartTraining with the "
+                "same request returns one that has finished, and goes on with any other"
+            ) from None
 
     def list(self) -> list[Job]:
         """Return all trainings, newest first."""
@@ -233,6 +236,7 @@ class Jobs:
     def _attend(self, job: Job, running: Running) -> None:
         """Return when a training has ended, or is left alone. Raises TrainingError: it failed."""
         asked = False
+        job.look(running)
         while not running.wait(LOOK_SECONDS):
             job.look(running)
             if self._closing.is_set() and running.leave():

@@ -187,14 +187,36 @@ def test_whoever_starts_it_again_finds_it(
 ) -> None:
     start()
     uid = api.state.get("jobs", NAME)["metadata"]["uid"]
-    ((job, found),) = KubernetesLauncher(cluster, Pods("other:1")).running()
+    ((job, found),) = KubernetesLauncher(cluster, Pods("other:1")).started()
     assert job == JOB
     second = start()
     assert api.state.get("jobs", NAME)["metadata"]["uid"] == uid
     succeed_all(api)
     assert second.wait(PATIENCE)
     assert found.wait(PATIENCE)
-    assert list(KubernetesLauncher(cluster, PODS).running()) == []
+
+
+def test_those_that_have_ended_are_found_too_but_not_those_that_go(
+    api: KubernetesApi, cluster: Cluster, start: Start
+) -> None:
+    start()
+    api.state.logs[pod(api, 0)["metadata"]["name"]] = "error: step 3: loss nan\n"
+    api.state.fail(pod(api, 0), contract.HOPELESS)
+    later = TrainJob("s3://data", "tiny", "s3://out/y", training_id="0" * 32)
+    start(job=later)
+    for index in range(PODS.nodes):
+        api.state.succeed(api.state.active(name_of(later), index))
+    (first, failed), (second, finished) = KubernetesLauncher(cluster, PODS).started()
+    assert (first, second) == (JOB, later)
+    with pytest.raises(TrainingError, match=r"(?s)PodFailurePolicy.*exit status 65.*loss nan"):
+        failed.wait(PATIENCE)
+    assert finished.wait(PATIENCE)
+
+    start()
+    api.state.holds_pods = True
+    api.state.delete("jobs", NAME, "Foreground")
+    ((job, _),) = KubernetesLauncher(cluster, PODS).started()
+    assert job == later
 
 
 def test_other_settings_under_the_same_name_are_refused(api: KubernetesApi, start: Start) -> None:

@@ -10,12 +10,15 @@ import pytest
 pytest.importorskip("torch", reason="training needs the train extra")
 pytest.importorskip("kubernetes", reason="needs the kubernetes extra")
 
+from clipcurate.errors import TrainingError
 from clipcurate.rpc.clients import TrainerClient
 from clipcurate.rpc.v1 import trainer_pb2
-from clipcurate.training import checkpoint
+from clipcurate.training import checkpoint, progress
+from clipcurate.training.launch import contract
 from tests.integration.test_trainer_service import spec, trainer, write_dataset
 from tests.kubelet import Kubelet, kubelet
 from tests.kubernetes_api import KubernetesApi, kubernetes_api
+from tests.kubernetes_state import has_ended
 from tests.waiting import wait_until
 
 PATIENCE = 120.0
@@ -43,6 +46,11 @@ def the_job(api: KubernetesApi) -> dict[str, str]:
     """Return name and uid of the only Job."""
     (job,) = api.state.all("jobs")
     return {name: job["metadata"][name] for name in ("name", "uid")}
+
+
+def job_of(training: trainer_pb2.Training) -> str:
+    """Return the name of a training's Job."""
+    return f"clipcurate-train-{training.training_id[:16]}"
 
 
 def test_a_training_outlives_its_trainer_and_its_pods(
@@ -96,7 +104,7 @@ def test_a_trainer_that_stops_leaves_its_trainings_alone(
     dataset = write_dataset(tmp_path / "dataset", 32)
     with trainer(tmp_path) as (process, address), TrainerClient(address) as client:
         started = client.start(dataset, spec(), str(tmp_path / "out"))
-        name = f"clipcurate-train-{started.training_id[:16]}"
+        name = job_of(started)
         wait_until(lambda: api.state.pods(name), PATIENCE, "pods")
         updates = client.watch(started.training_id, 0.05)
         next(updates)
@@ -107,3 +115,41 @@ def test_a_trainer_that_stops_leaves_its_trainings_alone(
         assert last.state == trainer_pb2.TRAINING_STATE_RUNNING
         assert process.wait(PATIENCE) == 0
     assert len(api.state.pods(name)) == 2
+
+
+def test_a_trainer_that_starts_knows_how_trainings_ended(
+    api: KubernetesApi, tmp_path: Path
+) -> None:
+    dataset, out = write_dataset(tmp_path / "dataset", 32), str(tmp_path / "out")
+    with trainer(tmp_path) as (process, address), TrainerClient(address) as client:
+        failed = client.start(dataset, spec(), out)
+        wait_until(lambda: len(api.state.all("services")) == 1, PATIENCE, "the first one's pods")
+        done = client.start(dataset, spec(lr=0.1), out)
+        wait_until(lambda: len(api.state.all("services")) == 2, PATIENCE, "the second one's pods")
+        process.kill()
+    progress.tell_failure(failed.output_url, TrainingError("step 3: loss nan"))
+    api.state.fail(api.state.active(job_of(failed), 0), contract.HOPELESS)
+    summary = {"training_id": done.training_id, "finished": True, "step": 10, "loss": 2.5}
+    text = json.dumps(summary | {"evaluation": {"images": 32}})
+    Path(done.output_url).mkdir(parents=True)
+    (Path(done.output_url) / "summary.json").write_text(text)
+    for index in range(2):
+        api.state.succeed(api.state.active(job_of(done), index))
+
+    with trainer(tmp_path) as (_, address), TrainerClient(address) as client:
+        assert [found.training_id for found in client.list()] == [
+            done.training_id,
+            failed.training_id,
+        ]
+        *_, last = client.watch(failed.training_id, 0.05)
+        assert last.state == trainer_pb2.TRAINING_STATE_FAILED
+        assert last.error.startswith("step 3: loss nan (Job clipcurate-train-")
+        *_, last = client.watch(done.training_id, 0.05)
+        assert last.state == trainer_pb2.TRAINING_STATE_DONE
+        assert (last.step, last.loss, json.loads(last.evaluation_json)) == (10, 2.5, {"images": 32})
+
+        client.start(dataset, spec(), out)
+        again = job_of(failed)
+        wait_until(
+            lambda: not all(has_ended(pod) for pod in api.state.pods(again)), PATIENCE, "new pods"
+        )

@@ -85,7 +85,8 @@ class TrainerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTrainings(self, request, context):
-        """Lists the trainings of this server, newest first.
+        """Lists the trainings of this server, newest first: those that it was asked
+        for, and those whose Jobs were in the cluster when it began.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

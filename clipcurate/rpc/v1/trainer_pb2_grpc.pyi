@@ -44,7 +44,9 @@ class TrainerStub:
     training that waits is stopped at once.
     """
     ListTrainings: _grpc.UnaryUnaryMultiCallable[_trainer_pb2.ListTrainingsRequest, _trainer_pb2.ListTrainingsResponse]
-    """Lists the trainings of this server, newest first."""
+    """Lists the trainings of this server, newest first: those that it was asked
+    for, and those whose Jobs were in the cluster when it began.
+    """
 
 @_typing.type_check_only
 class TrainerAsyncStub(TrainerStub):
@@ -62,7 +64,9 @@ class TrainerAsyncStub(TrainerStub):
     training that waits is stopped at once.
     """
     ListTrainings: _aio.UnaryUnaryMultiCallable[_trainer_pb2.ListTrainingsRequest, _trainer_pb2.ListTrainingsResponse]  # type: ignore[assignment]
-    """Lists the trainings of this server, newest first."""
+    """Lists the trainings of this server, newest first: those that it was asked
+    for, and those whose Jobs were in the cluster when it began.
+    """
 
 class TrainerServicer(metaclass=_abc_1.ABCMeta):
     """Runs trainings, started by a client or picked up from the ledger."""
@@ -101,6 +105,8 @@ class TrainerServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_pb2.ListTrainingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_pb2.ListTrainingsResponse, _abc.Awaitable[_trainer_pb2.ListTrainingsResponse]]:
-        """Lists the trainings of this server, newest first."""
+        """Lists the trainings of this server, newest first: those that it was asked
+        for, and those whose Jobs were in the cluster when it began.
+        """
 
 def add_TrainerServicer_to_server(servicer: TrainerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -76,8 +76,11 @@ class Launcher(Protocol):
     def start(self, job: TrainJob) -> Running:
         """Start a training, go on with it from its newest checkpoint, or find it running."""
 
-    def running(self) -> Iterator[tuple[TrainJob, Running]]:
-        """Yield the trainings that were started earlier and go on, by whomever."""
+    def started(self) -> Iterator[tuple[TrainJob, Running]]:
+        """Yield the trainings that were started earlier, by whomever, oldest first.
+
+        Those that go on, and those that have ended as long as that is remembered.
+        """
 
 
 def refuse_uneven(job: TrainJob, ranks: int) -> None:

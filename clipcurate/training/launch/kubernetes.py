@@ -62,29 +62,29 @@ class KubernetesLauncher:
             UnavailableError: the API server is away, or the Job is just being deleted.
             TrainingError: the API server forbids it.
         """
-        return self._followed(job, self._made_or_found(job_object(self.pods, job)))
+        made = self._made_or_found(job_object(self.pods, job))
+        self._ensure_service(job, made["metadata"]["uid"])
+        return ClusterTraining(self.cluster, made)
 
-    def running(self) -> Iterator[tuple[TrainJob, "ClusterTraining"]]:
-        """Yield the trainings whose Jobs go on in the namespace, whatever their settings.
+    def started(self) -> Iterator[tuple[TrainJob, "ClusterTraining"]]:
+        """Yield the trainings whose Jobs are in the namespace, whatever their settings.
 
-        One that cannot be followed, or that another version made, is logged and left alone.
-        Raises UnavailableError, TrainingError: Jobs cannot be listed.
+        A Job that has ended stays for `keep_seconds`. One that is being deleted, as a training
+        that is stopped is, is left out. One that cannot be followed, or that another version made,
+        is logged and left alone. Raises UnavailableError, TrainingError: Jobs cannot be listed.
         """
-        for found in self.cluster.jobs(SELECTOR):
+        for found in sorted(self.cluster.jobs(SELECTOR), key=_created):
             about = found["metadata"]
-            if outcome.ending(found) is not Ending.NOT_YET or "deletionTimestamp" in about:
+            if "deletionTimestamp" in about:
                 continue
             try:
                 job = TrainJob.from_json(about["annotations"][JOB])
-                training = self._followed(job, found)
+                if outcome.ending(found) is Ending.NOT_YET:
+                    self._ensure_service(job, about["uid"])
             except (ClipcurateError, KeyError, TypeError, ValueError):
                 log.exception("cannot go on with Job %s", about["name"])
                 continue
-            yield job, training
-
-    def _followed(self, job: TrainJob, made: Object) -> "ClusterTraining":
-        self._ensure_service(job, made["metadata"]["uid"])
-        return ClusterTraining(self.cluster, made)
+            yield job, ClusterTraining(self.cluster, found)
 
     def _made_or_found(self, wanted: Object) -> Object:
         name = wanted["metadata"]["name"]
@@ -255,3 +255,7 @@ class ClusterTraining:
 
 def _asked_for(job: Object) -> object:
     return job["metadata"].get("annotations", {}).get(SETTINGS)
+
+
+def _created(job: Object) -> str:
+    return str(job["metadata"]["creationTimestamp"])

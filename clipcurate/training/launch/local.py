@@ -39,7 +39,7 @@ class LocalLauncher:
         )
         return LocalTraining(process)
 
-    def running(self) -> Iterator[tuple[TrainJob, "LocalTraining"]]:
+    def started(self) -> Iterator[tuple[TrainJob, "LocalTraining"]]:
         """Yield nothing: processes end with the one that started them."""
         yield from ()
 
