@@ -156,7 +156,7 @@ def matching() -> list[Panel]:
             "Busy workers",
             "Share of the processes with a task in hand. Less than all while tasks are ready: look "
             "at leases and errors below.",
-            [Query(service("avg by (job) (clipcurate_worker_busy)"), "{{job}}")],
+            [Query(service("avg by (job) (clipcurate_worker_busy > bool 0)"), "{{job}}")],
             Look(6, unit="percentunit"),
         ),
     ]

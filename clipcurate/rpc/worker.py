@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ TASK_SECONDS = Histogram(
     ["stage"],
     buckets=(0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600, 6 * 3600, 24 * 3600),
 )
-BUSY = Gauge("clipcurate_worker_busy", "1 while a task is in hand")
+BUSY = Gauge("clipcurate_worker_busy", "Tasks in hand")
 
 Outcome = Literal["done", "failed", "released", "lease_lost"]
 """How an attempt ended, as this worker knows it."""
@@ -106,7 +107,7 @@ def worker_name() -> str:
 
 
 class Worker:
-    """Claims tasks of the given stages and passes them to `handler`, one at a time."""
+    """Claims tasks of the given stages and passes them to `handler`."""
 
     def __init__(
         self, ledger: LedgerClient, stages: Sequence[ledger_pb2.Stage.ValueType], handler: Handler
@@ -115,18 +116,38 @@ class Worker:
         self._stages = stages
         self._handler = handler
         self._name = worker_name()
+        self._asking = threading.Lock()
 
     def run(self, stopping: threading.Event) -> None:
-        """Work until `stopping` is set; the task in hand is then released."""
-        idle = IDLE_SECONDS[0]
+        """Work on one task at a time until `stopping` is set; the task in hand is then released."""
         while not stopping.is_set():
-            assignment = self._claim(stopping)
-            if assignment is None:
+            assignment = self._next(stopping)
+            if assignment is not None:
+                self._work(assignment)
+
+    def run_side_by_side(self, stopping: threading.Event, tasks: int) -> None:
+        """Work like `run` on up to so many tasks at once, each in a thread of its own.
+
+        A thread that a defect ends sets `stopping`, and its error is raised once all have ended.
+        """
+        with ThreadPoolExecutor(tasks, thread_name_prefix="task") as threads:
+            loops = [threads.submit(self.run, stopping) for _ in range(tasks)]
+            wait(loops, return_when=FIRST_EXCEPTION)
+            stopping.set()
+        for loop in loops:
+            loop.result()
+
+    def _next(self, stopping: threading.Event) -> Assignment | None:
+        """Wait for a task; None once stopping. One thread asks at a time, however many wait."""
+        idle = IDLE_SECONDS[0]
+        with self._asking:
+            while not stopping.is_set():
+                assignment = self._claim(stopping)
+                if assignment is not None:
+                    return assignment
                 stopping.wait(idle)
                 idle = min(idle * 1.5, IDLE_SECONDS[1])
-            else:
-                idle = IDLE_SECONDS[0]
-                self._work(assignment)
+        return None
 
     def _claim(self, stopping: threading.Event) -> Assignment | None:
         try:
@@ -157,11 +178,11 @@ class Worker:
         attributes = {f"clipcurate.{name}": value for name, value in {**task, **who}.items()}
         name, cause = f"task {task['stage']}", assignment.lease.trace_parent
         with tracing.task(name, attributes, cause), logs.about(**task, **who):
-            BUSY.set(1)
+            BUSY.inc()
             try:
                 yield
             finally:
-                BUSY.set(0)
+                BUSY.dec()
 
     def _renewed(self, assignment: Assignment) -> Outcome:
         """Do the task while its lease is renewed; say how that ended."""

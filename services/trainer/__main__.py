@@ -8,6 +8,7 @@ from clipcurate.rpc.process import run_service
 from clipcurate.rpc.server import Server
 from clipcurate.rpc.v1 import ledger_pb2, trainer_pb2_grpc
 from clipcurate.rpc.worker import Worker
+from clipcurate.training.launch import Launcher
 from services.trainer.jobs import Jobs
 from services.trainer.launchers import launcher_of
 from services.trainer.service import TrainerService
@@ -28,14 +29,15 @@ def main() -> None:
         server.start()
         server.set_ready(True)
         if settings.counter:
-            _work(settings, jobs, server, launcher.outlives)
+            _work(settings, jobs, server, launcher)
         server.wait()
 
 
-def _work(settings: TrainerSettings, jobs: Jobs, server: Server, outlives: bool) -> None:
+def _work(settings: TrainerSettings, jobs: Jobs, server: Server, launcher: Launcher) -> None:
     with LedgerClient(settings.counter, settings) as ledger:
-        tasks = TrainTasks(jobs, outlives, lambda run_id: _is_over(ledger, run_id))
-        Worker(ledger, [ledger_pb2.STAGE_TRAIN], tasks.handle).run(server.stopping)
+        tasks = TrainTasks(jobs, launcher.outlives, lambda run_id: _is_over(ledger, run_id))
+        worker = Worker(ledger, [ledger_pb2.STAGE_TRAIN], tasks.handle)
+        worker.run_side_by_side(server.stopping, min(settings.tasks, launcher.at_once))
 
 
 def _is_over(ledger: LedgerClient, run_id: str) -> bool:

@@ -18,6 +18,9 @@ class TrainerSettings(ServiceSettings):
     launcher: Literal["local", "kubernetes"] = Field(
         "local", description="as processes beside this one, or as a Job of the cluster each"
     )
+    tasks: int = Field(
+        16, ge=1, description="kubernetes: trainings of runs side by side; clients may start more"
+    )
     restarts: int = Field(
         3, ge=0, description="how often a machine's ranks start again before it gives up"
     )

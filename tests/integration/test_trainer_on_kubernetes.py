@@ -12,10 +12,17 @@ pytest.importorskip("kubernetes", reason="needs the kubernetes extra")
 
 from clipcurate.errors import TrainingError
 from clipcurate.rpc.clients import TrainerClient
-from clipcurate.rpc.v1 import trainer_pb2
+from clipcurate.rpc.v1 import ledger_pb2, trainer_pb2
 from clipcurate.training import checkpoint, progress
 from clipcurate.training.launch import contract
-from tests.integration.test_trainer_service import spec, trainer, write_dataset
+from tests.integration.test_trainer_service import (
+    OneRunLedger,
+    emission,
+    serving,
+    spec,
+    trainer,
+    write_dataset,
+)
 from tests.kubelet import Kubelet, kubelet
 from tests.kubernetes_api import KubernetesApi, kubernetes_api
 from tests.kubernetes_state import has_ended
@@ -153,3 +160,27 @@ def test_a_trainer_that_starts_knows_how_trainings_ended(
         wait_until(
             lambda: not all(has_ended(pod) for pod in api.state.pods(again)), PATIENCE, "new pods"
         )
+
+
+def test_trainings_of_runs_go_side_by_side(api: KubernetesApi, tmp_path: Path) -> None:
+    names = ["one", "two", "three"]
+    run = ledger_pb2.Run(
+        run_id="r",
+        spec=ledger_pb2.RunSpec(output_url=str(tmp_path / "out")),
+        emissions=[
+            emission(name, write_dataset(tmp_path / name, 32 + number), spec())
+            for number, name in enumerate(names)
+        ],
+    )
+    ledger = OneRunLedger(run)
+    with serving(ledger) as counter, trainer(tmp_path, counter) as (process, address):
+        with TrainerClient(address) as client:
+            running = [trainer_pb2.TRAINING_STATE_RUNNING] * 3
+            wait_until(lambda: [t.state for t in client.list()] == running, PATIENCE, "all run")
+        ledger.renewed.clear()
+        wait_until(lambda: len({key for key, _ in ledger.renewed}) == 3, PATIENCE, "all leases")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert sorted(ledger.released) == sorted(names)
+    assert not ledger.failures
+    assert len(api.state.all("jobs")) == 3

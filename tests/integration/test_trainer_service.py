@@ -219,7 +219,7 @@ class OneRunLedger(ledger_pb2_grpc.LedgerServicer):
         self.results: dict[str, pb.TrainResult] = {}
         self.failures: list[pb.FailTaskRequest] = []
         self.released: list[str] = []
-        self.renewed: list[int] = []
+        self.renewed: list[tuple[str, int]] = []
         self._lock = threading.Lock()
 
     def ClaimTask(self, request: pb.ClaimTaskRequest, context: object) -> pb.ClaimTaskResponse:
@@ -231,7 +231,7 @@ class OneRunLedger(ledger_pb2_grpc.LedgerServicer):
             return pb.ClaimTaskResponse(lease=lease, run=self.run)
 
     def RenewLease(self, request: pb.RenewLeaseRequest, context: object) -> pb.RenewLeaseResponse:
-        self.renewed.append(request.units_done)
+        self.renewed.append((request.lease.task.emission_key, request.units_done))
         return pb.RenewLeaseResponse(ttl_seconds=0.3)
 
     def CompleteTask(
@@ -283,7 +283,7 @@ def test_trains_for_a_run_and_survives_sigterm(tmp_path: Path) -> None:
     ledger = OneRunLedger(run)
     with serving(ledger) as address:
         with trainer(tmp_path, address) as (process, _):
-            wait_until(lambda: any(units > 0 for units in ledger.renewed), PATIENCE, "a step")
+            wait_until(lambda: any(units > 0 for _, units in ledger.renewed), PATIENCE, "a step")
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0
         assert ledger.released == ["images"]

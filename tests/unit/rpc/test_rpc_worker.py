@@ -1,4 +1,5 @@
 import threading
+from itertools import count
 
 import pytest
 from prometheus_client import REGISTRY
@@ -7,6 +8,9 @@ from clipcurate import errors
 from clipcurate.rpc.tasks import describe
 from clipcurate.rpc.v1 import ledger_pb2 as pb
 from clipcurate.rpc.worker import Assignment, Draining, Worker, failure_kind, retry_unavailable
+from tests.waiting import wait_until
+
+PATIENCE = 10.0
 
 
 @pytest.mark.parametrize(
@@ -166,3 +170,70 @@ def test_attempts_are_counted_by_how_they_end(
     assert after == (before[0] + 1, before[1] + 1)
     assert value("busy") == 0
     assert ledger.reports == reports
+
+
+class ManyTasks(ScriptedLedger):
+    """Hands out tasks by their number, without end, but to one thread at a time."""
+
+    def __init__(self) -> None:
+        self.reports: list[str] = []
+        self.renewed: set[str] = set()
+        self._numbers = count()
+        self._asked = threading.Lock()
+
+    def claim(self, worker: str, stages: object) -> pb.ClaimTaskResponse | None:
+        assert self._asked.acquire(blocking=False), "two threads ask at once"
+        threading.Event().wait(0.01)  # an answer takes its time
+        number = next(self._numbers)
+        self._asked.release()
+        task = pb.Task(run_id="0123456789ab", stage=pb.STAGE_WRITE, index=number)
+        lease = pb.Lease(task=task, token=str(number), ttl_seconds=0.03)
+        return pb.ClaimTaskResponse(lease=lease, run=pb.Run())
+
+    def renew(self, lease: pb.Lease, done: int = 0, total: int = 0) -> float:
+        self.renewed.add(lease.token)
+        return 1.0
+
+    def release(self, lease: pb.Lease, *_: object) -> None:
+        self.reports.append(lease.token)
+
+
+def test_tasks_side_by_side_have_their_leases_renewed_and_are_all_given_back() -> None:
+    def handle(given: Assignment) -> pb.TaskResult:
+        together.wait(PATIENCE)
+        wait_until(lambda: given.lease.token in ledger.renewed, PATIENCE, "a renewal")
+        if given.task.index == 1:
+            busy.append(REGISTRY.get_sample_value("clipcurate_worker_busy"))
+            stopping.set()
+        assert stopping.wait(PATIENCE)
+        given.check()
+        raise AssertionError
+
+    ledger, stopping, together = ManyTasks(), threading.Event(), threading.Barrier(3)
+    busy: list[float | None] = []
+    worker = Worker(ledger, [pb.STAGE_WRITE], handle)  # type: ignore[arg-type]
+    worker.run_side_by_side(stopping, 3)
+    assert sorted(ledger.reports) == ["0", "1", "2"]
+    assert busy == [3]
+    assert REGISTRY.get_sample_value("clipcurate_worker_busy") == 0
+
+
+def test_a_defect_in_one_thread_ends_all() -> None:
+    class Defective(ManyTasks):
+        def claim(self, worker: str, stages: object) -> pb.ClaimTaskResponse | None:
+            claimed = super().claim(worker, stages)
+            assert claimed
+            if claimed.lease.task.index == 1:
+                raise KeyError("a defect")
+            return claimed
+
+    def handle(given: Assignment) -> pb.TaskResult:
+        assert given.stopping.wait(PATIENCE)
+        given.check()
+        raise AssertionError
+
+    ledger = Defective()
+    worker = Worker(ledger, [pb.STAGE_WRITE], handle)  # type: ignore[arg-type]
+    with pytest.raises(KeyError, match="a defect"):
+        worker.run_side_by_side(threading.Event(), 2)
+    assert ledger.reports == ["0"]
