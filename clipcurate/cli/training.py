@@ -1,4 +1,4 @@
-"""`clipcurate train`: a dataset in, a trained CLIP out, on this machine."""
+"""`clipcurate train`: datasets in, a trained CLIP out, on this machine."""
 
 import signal
 from typing import Annotated
@@ -10,12 +10,16 @@ from clipcurate.cli.training_plan import show_plan
 from clipcurate.errors import InvalidInputError
 from clipcurate.training.config import config_for
 from clipcurate.training.launch import LocalLauncher, TrainJob
+from clipcurate.training.mixing import weighted
 
 STOPPED = 130
 
 
 def train(
-    dataset: Annotated[str, typer.Argument(help="Folder of an emitted dataset with images.")] = "",
+    datasets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[DATASET]...", help="Folders of emitted datasets with images."),
+    ] = None,
     output: Annotated[str, typer.Option("--output", help="Folder (or URL) of this training.")] = "",
     preset: Annotated[str, typer.Option("--preset", help="E.g. tiny, b32_400m.")] = "tiny",
     settings: Annotated[
@@ -27,6 +31,9 @@ def train(
     ] = False,
     t_schedule: Annotated[
         str, typer.Option("--t-schedule", help="t, or t by step: 0:20000,1000:50000.")
+    ] = "",
+    weights: Annotated[
+        str, typer.Option("--weights", help="Of several datasets, their shares in order: 3,1.")
     ] = "",
     nproc: Annotated[int, typer.Option("--nproc", min=1, help="Processes; one per GPU.")] = 1,
     restarts: Annotated[
@@ -53,10 +60,11 @@ def train(
     if plan:
         show_plan(config_for(preset, overrides), gpu, gpus, efficiency, price)
         return
-    if not (dataset and output):
+    if not (datasets and output):
         raise InvalidInputError("training takes a dataset's folder and --output; or --plan")
     evaluation = opt.absolute(eval_url) if eval_url else ""
-    job = TrainJob(opt.absolute(dataset), preset, opt.absolute(output), overrides, evaluation)
+    sources = weighted([opt.absolute(dataset) for dataset in datasets], weights)
+    job = TrainJob(sources, preset, opt.absolute(output), overrides, evaluation)
     _run(job, LocalLauncher(nproc, restarts))
 
 

@@ -1,7 +1,11 @@
-"""Weighted mixing: which dataset serves which visit of a lane, exactly and without a draw."""
+"""Weighted mixing: which dataset serves which visit of a lane, exactly and without a draw.
+
+Needs no torch.
+"""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -10,6 +14,59 @@ from clipcurate.errors import InvalidInputError
 from clipcurate.training.order import I64, MIXTURE, fold, shuffled
 
 LARGEST_PERIOD = 1 << 16
+
+
+@dataclass(frozen=True)
+class Source:
+    """One of several datasets: its folder, and its share of the pairs beside the others'."""
+
+    url: str
+    weight: int = 1
+
+
+Datasets = str | tuple[Source, ...]
+"""What a training reads: the folder of one dataset, or several to mix, in an order that counts."""
+
+
+def weighted(urls: Sequence[str], weights: str) -> Datasets:
+    """Return datasets with the weights that a text like "3,1" or "0.7,0.3" lists for them.
+
+    Raises:
+        InvalidInputError: there is not one number for each, or they are none to mix by.
+    """
+    if len(urls) == 1 and not weights:
+        return urls[0]
+    try:
+        shares = list(map(Fraction, weights.split(",")))
+    except (ValueError, ZeroDivisionError):
+        shares = []
+    if len(shares) != len(urls):
+        raise InvalidInputError(
+            f"weights {weights!r} for {len(urls)} datasets: give each one a positive number, in "
+            "the order of the datasets, such as 3,1 or 0.7,0.3 for two"
+        )
+    return mixed(urls, shares)
+
+
+def mixed(urls: Sequence[str], shares: Sequence[Fraction]) -> Datasets:
+    """Return datasets with the smallest weights in the proportion of `shares`; one as its folder.
+
+    Raises:
+        InvalidInputError: see `whole_weights`.
+    """
+    weights = whole_weights(shares)
+    return urls[0] if len(urls) == 1 else tuple(map(Source, urls, weights))
+
+
+def sources_of(datasets: Datasets) -> tuple[Source, ...]:
+    """Return the datasets one by one, with the smallest weights in their proportion.
+
+    Raises:
+        InvalidInputError: see `whole_weights`.
+    """
+    sources = (Source(datasets),) if isinstance(datasets, str) else datasets
+    weights = whole_weights([Fraction(source.weight) for source in sources])
+    return tuple(map(Source, [source.url for source in sources], weights))
 
 
 def whole_weights(shares: Sequence[Fraction]) -> tuple[int, ...]:

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from clipcurate import storage
-from clipcurate.datasets.images import ImageIndex
 from clipcurate.errors import NotFoundError, TrainingError
 from clipcurate.hashing import canonical_json
 from clipcurate.training import checkpoint, evaluate, loop
@@ -27,8 +26,10 @@ from clipcurate.training.export import export
 from clipcurate.training.flops import peak_of
 from clipcurate.training.identity import settings_of, training_id
 from clipcurate.training.loop import StepRecord, TakenStep
+from clipcurate.training.mixing import Datasets
 from clipcurate.training.model import create_tokenizer, pick_device
 from clipcurate.training.speed import Speedometer
+from clipcurate.training.visits import Mix
 from clipcurate.training.world import World
 
 
@@ -72,7 +73,7 @@ def _never() -> bool:
 
 
 def train(
-    dataset_url: str,
+    datasets: Datasets,
     config: TrainConfig,
     output_url: str,
     eval_url: str = "",
@@ -82,14 +83,14 @@ def train(
     should_stop: Callable[[], bool] = _never,
     world: World | None = None,
 ) -> dict[str, Any]:
-    """Train on a dataset, or go on from the newest checkpoint in `output_url`.
+    """Train on a dataset or several, or go on from the newest checkpoint in `output_url`.
 
     On one CPU a training that was stopped or killed and resumed gives the same losses and weights,
     bit for bit, as one that was not. Every rank of a world makes the same call; resuming may have
     another number of them.
 
     Args:
-        dataset_url: folder of an emitted dataset with images.
+        datasets: folder of an emitted dataset with images, or several to mix by weight.
         config: all settings.
         output_url: folder for what comes out; one training each.
         eval_url: an evaluation set (see `evaluate.open_task`); "" for none. One that cannot be
@@ -104,13 +105,13 @@ def train(
         The summary; its `finished` is false if `should_stop` ended the training early.
 
     Raises:
-        InvalidInputError: the dataset has no images, there is no evaluation set or it is
-            incomplete, or a batch cannot be split among the ranks.
+        InvalidInputError: a dataset has no images, the weights are none to mix by, there is no
+            evaluation set or it is incomplete, or a batch cannot be split among the ranks.
         TrainingError: a non-finite loss, or `output_url` belongs to another training.
     """
-    index = ImageIndex.open(dataset_url)
+    mix = Mix.open(datasets)
     world = world or World(device=pick_device())
-    training = _Training(index, config, output_url, eval_url, world, on_evaluation)
+    training = _Training(mix, config, output_url, eval_url, world, on_evaluation)
     finished = training.finished_summary()
     if finished is not None:
         return finished
@@ -126,21 +127,21 @@ class _Training:
 
     def __init__(
         self,
-        index: ImageIndex,
+        mix: Mix,
         config: TrainConfig,
         output_url: str,
         eval_url: str,
         world: World,
         on_evaluation: OnEvaluation,
     ) -> None:
-        self._index = index
+        self._mix = mix
         self._config = config
         self._output = output_url
-        self._id = training_id(index.manifest, config, eval_url)
-        self._settings = canonical_json(settings_of(index.manifest, config)).decode()
+        self._id = training_id(mix.manifests, config, eval_url)
+        self._settings = canonical_json(settings_of(mix.manifests, config)).decode()
         self._world = world
         tokenize = create_tokenizer(config.model)
-        self._data = TrainingData(index, config, tokenize, world.rank, world.size)
+        self._data = TrainingData(mix, config, tokenize, world.rank, world.size)
         self._state = loop.initial_state(config, world.device)
         self._writer = checkpoint.Writer(
             self._path("checkpoints"),
@@ -154,7 +155,7 @@ class _Training:
         self._speed = Speedometer(config.data.batch_size, None, time.monotonic())
         self._lines: list[dict[str, Any]] = []
         encoder = evaluate.Encoder(self._state.model, tokenize, config.model.image_size)
-        self._evaluations = Evaluations(encoder, index, config, eval_url, on_evaluation)
+        self._evaluations = Evaluations(encoder, mix.indexes[0], config, eval_url, on_evaluation)
 
     def finished_summary(self) -> dict[str, Any] | None:
         """Return the summary if this very training has already finished here."""
@@ -186,7 +187,7 @@ class _Training:
                 self._evaluations.restore(history, self._state.step)
         elif self._world.is_main:
             self._evaluations.open()
-            description = {"training_id": self._id, "dataset_url": self._index.url}
+            description = {"training_id": self._id, **self._mix.describe()}
             self._write_json("config.json", {**description, **self._config.to_dict()})
 
     def take_steps(
@@ -228,13 +229,13 @@ class _Training:
         config, state = self._config, self._state
         return {
             "training_id": self._id,
-            "dataset_url": self._index.url,
+            **self._mix.describe(),
             "preset": config.preset,
             "finished": finished,
             "step": state.step,
             "total_steps": config.total_steps,
             "seen_pairs": state.step * config.data.batch_size,
-            "images": len(self._index),
+            "images": sum(map(len, self._mix.indexes)),
             "replaced_images": state.replaced,
             "first_loss": self._lines[0]["loss"],
             "loss": self._lines[-1]["loss"],

@@ -2,14 +2,16 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from clipcurate.datasets.images import ImageIndex
+from clipcurate.datasets.manifest import Manifest
 from clipcurate.errors import InvalidInputError
 from clipcurate.training.block_cache import BlockCache, Slot
 from clipcurate.training.config import TrainConfig
 from clipcurate.training.lanes import Window
-from clipcurate.training.mixing import Mixture
+from clipcurate.training.mixing import Datasets, Mixture, Source, sources_of
 from clipcurate.training.orders import Order
 from clipcurate.training.thinning import Chosen
 
@@ -28,6 +30,26 @@ class Mix:
 
     indexes: tuple[ImageIndex, ...]
     weights: tuple[int, ...] = (1,)
+
+    @classmethod
+    def open(cls, datasets: Datasets) -> "Mix":
+        """Open the datasets, each as `ImageIndex.open` does. Raises InvalidInputError: weights."""
+        sources = sources_of(datasets)
+        indexes = tuple(ImageIndex.open(source.url) for source in sources)
+        return cls(indexes, tuple(source.weight for source in sources))
+
+    @property
+    def manifests(self) -> list[tuple[Manifest, int]]:
+        """The datasets' manifests, each with its weight."""
+        manifests = [index.manifest for index in self.indexes]
+        return list(zip(manifests, self.weights, strict=True))
+
+    def describe(self) -> dict[str, Any]:
+        """Return `dataset_url` of the first dataset and, of several, `datasets` with all."""
+        urls = [index.url for index in self.indexes]
+        all_of_them = list(map(asdict, map(Source, urls, self.weights)))
+        several = {"datasets": all_of_them} if len(urls) > 1 else {}
+        return {"dataset_url": urls[0], **several}
 
 
 class Held:

@@ -10,6 +10,7 @@ from typing import Any
 from clipcurate import storage
 from clipcurate.datasets import manifest as manifests
 from clipcurate.datasets.images import image_files
+from clipcurate.datasets.manifest import Manifest
 from clipcurate.errors import (
     ConflictError,
     NotFoundError,
@@ -18,10 +19,11 @@ from clipcurate.errors import (
     UnavailableError,
 )
 from clipcurate.training import progress
-from clipcurate.training.config import config_for
+from clipcurate.training.config import TrainConfig, config_for
 from clipcurate.training.evaluable import require_something
 from clipcurate.training.identity import training_id
 from clipcurate.training.launch import Launcher, Running, TrainJob
+from clipcurate.training.mixing import Datasets, sources_of
 from clipcurate.training.progress import Standing
 from clipcurate.training.thinning import require_thinnable
 from services.trainer import metrics
@@ -42,7 +44,7 @@ Outcome = dict[str, Any]
 class Request:
     """What to train, on what, evaluated on what. Two equal requests are one training."""
 
-    dataset_url: str
+    dataset_url: Datasets
     preset: str
     overrides: Mapping[str, str] = field(default_factory=dict)
     eval_url: str = ""
@@ -141,16 +143,18 @@ class Jobs:
 
         Raises:
             InvalidInputError: unknown preset or setting, or a dataset without images, or one that
-                cannot be thinned as the settings want it; or nothing to evaluate on.
+                cannot be thinned as the settings want it, or weights that are none to mix by; or
+                nothing to evaluate on.
             NotFoundError: no dataset there.
             ConflictError: it runs already, in another folder.
             UnavailableError: it is stopping just now.
         """
         config = config_for(request.preset, request.overrides)
-        manifest = manifests.load(request.dataset_url)
-        image_files(request.dataset_url, manifest)
-        require_thinnable(request.dataset_url, manifest, config.data)
-        number = training_id(manifest, config, request.eval_url)
+        datasets = [
+            (_trainable(source.url, config), source.weight)
+            for source in sources_of(request.dataset_url)
+        ]
+        number = training_id(datasets, config, request.eval_url)
         output = storage.join(parent_url, number)
         if request.eval_url and progress.standing(output) is None:
             require_something(request.eval_url)
@@ -251,6 +255,14 @@ class Jobs:
     def _outcome(job: Job) -> Outcome:
         found = progress.summary(job.what.output_url, job.training_id)
         return found or {"finished": False}
+
+
+def _trainable(url: str, config: TrainConfig) -> Manifest:
+    """Return the manifest of a dataset that can be trained on as the settings want it."""
+    manifest = manifests.load(url)
+    image_files(url, manifest)
+    require_thinnable(url, manifest, config.data)
+    return manifest
 
 
 def _may_start_again(job: Job) -> bool:

@@ -3,10 +3,15 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import wait
+from dataclasses import asdict
+from fractions import Fraction
+from typing import Any
 
 import grpc
 
+from clipcurate.errors import InvalidInputError
 from clipcurate.rpc.v1 import ledger_pb2, trainer_pb2, trainer_pb2_grpc
+from clipcurate.training.mixing import Datasets, mixed
 from clipcurate.training.progress import Standing
 from services.trainer.jobs import Job, Jobs, Request
 
@@ -23,7 +28,8 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
     def StartTraining(
         self, request: trainer_pb2.StartTrainingRequest, context: grpc.ServicerContext
     ) -> trainer_pb2.StartTrainingResponse:
-        job = self._jobs.start(request_of(request.dataset_url, request.spec), request.output_url)
+        what = request_of(_datasets_of(request), request.spec)
+        job = self._jobs.start(what, request.output_url)
         return trainer_pb2.StartTrainingResponse(training=describe(job))
 
     def WatchTraining(
@@ -51,9 +57,21 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         return trainer_pb2.ListTrainingsResponse(trainings=map(describe, self._jobs.list()))
 
 
-def request_of(dataset_url: str, spec: ledger_pb2.TrainSpec) -> Request:
+def request_of(dataset_url: Datasets, spec: ledger_pb2.TrainSpec) -> Request:
     """Return the request that a message stands for."""
     return Request(dataset_url, spec.preset, dict(spec.overrides), spec.eval_url)
+
+
+def _datasets_of(request: trainer_pb2.StartTrainingRequest) -> Datasets:
+    """Return what to train on. Raises InvalidInputError: it is named twice, or a bad weight."""
+    if request.datasets and request.dataset_url:
+        raise InvalidInputError(
+            "dataset_url and datasets are given; name all that are to be mixed in datasets alone"
+        )
+    if not request.datasets:
+        return request.dataset_url
+    urls = [dataset.url for dataset in request.datasets]
+    return mixed(urls, [Fraction(dataset.weight) for dataset in request.datasets])
 
 
 def describe(job: Job) -> trainer_pb2.Training:
@@ -61,7 +79,7 @@ def describe(job: Job) -> trainer_pb2.Training:
     what = job.what
     message = trainer_pb2.Training(
         training_id=job.training_id,
-        dataset_url=what.dataset_url,
+        **_described(what.dataset_url),
         spec=ledger_pb2.TrainSpec(
             preset=what.preset, overrides=what.overrides, eval_url=what.eval_url
         ),
@@ -82,6 +100,13 @@ def _state(job: Job) -> trainer_pb2.TrainingState.ValueType:
     if job.running is None:
         return trainer_pb2.TRAINING_STATE_WAITING
     return trainer_pb2.TRAINING_STATE_RUNNING
+
+
+def _described(datasets: Datasets) -> dict[str, Any]:
+    """Return the field of a training that says what it is on."""
+    if isinstance(datasets, str):
+        return {"dataset_url": datasets}
+    return {"datasets": [trainer_pb2.WeightedDataset(**asdict(source)) for source in datasets]}
 
 
 def _describe_standing(standing: Standing, message: trainer_pb2.Training) -> None:

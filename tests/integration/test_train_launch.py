@@ -18,6 +18,7 @@ pytest.importorskip("torch", reason="training needs the train extra")
 from clipcurate.errors import TrainingError
 from clipcurate.training import checkpoint, progress
 from clipcurate.training.launch import LocalLauncher, LocalTraining, TrainJob, contract
+from clipcurate.training.mixing import Source
 from tests.integration.test_trainer_service import write_dataset
 from tests.ports import free_port
 from tests.unit.training.conftest import write_evaluation
@@ -161,6 +162,27 @@ def test_online_balancing_that_is_killed_shows_each_epochs_own_pairs_again(
     LocalLauncher().start(job(matched, parts, decode_threads=3, **online)).wait()
     assert_undisturbed(parts, whole)
     assert json.loads((parts / "config.json").read_text())["data"]["online"]
+
+
+def test_a_mixture_that_is_killed_shows_each_steps_pairs_again(
+    dataset: str, tmp_path: Path
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    other = write_dataset(tmp_path / "other", 11)
+    mixture = replace(job(dataset, whole), dataset_url=(Source(dataset, 3), Source(other, 1)))
+    LocalLauncher().start(mixture).wait()
+    settings = [f"--set={name}={value}" for name, value in mixture.overrides.items()]
+    names = [dataset, other, "--weights", "3,1", "--output", str(parts)]
+    command = [sys.executable, "-m", "clipcurate.cli.app", "train", *names, *settings]
+    for step in (7, 21):
+        training = LocalTraining(subprocess.Popen(command))
+        wait_for_step(parts, step)
+        kill_all(training)
+        assert reached(parts) < STEPS
+    subprocess.run(command, check=True)
+    for name in ("digest", "loss"):
+        assert logged(parts, name) == logged(whole, name)
+    assert exported(parts) == exported(whole)
 
 
 def test_two_ranks_evaluate_between_steps_and_go_on_as_if_they_had_not(

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from clipcurate.errors import InvalidInputError, NotFoundError
 from clipcurate.rpc.clients import TrainerClient
 from clipcurate.rpc.v1 import ledger_pb2 as pb
-from clipcurate.rpc.v1 import ledger_pb2_grpc, trainer_pb2
+from clipcurate.rpc.v1 import ledger_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from tests.image_datasets import write_image_dataset
 from tests.ports import free_port
 from tests.waiting import wait_until
@@ -129,6 +129,36 @@ def test_one_that_waits_stops_at_once_and_can_start_again(
     client.stop(again.training_id)
     assert next(client.watch(first.training_id)).state == trainer_pb2.TRAINING_STATE_RUNNING
     client.stop(first.training_id)
+
+
+def test_a_client_mixes_datasets_by_weight(client: TrainerClient, tmp_path: Path) -> None:
+    urls = [write_dataset(tmp_path / name, size) for name, size in (("a", 32), ("b", 12))]
+
+    def mixture(*weights: int) -> list[trainer_pb2.WeightedDataset]:
+        pairs = zip(urls, weights, strict=True)
+        return [trainer_pb2.WeightedDataset(url=url, weight=weight) for url, weight in pairs]
+
+    started = client.start(mixture(3, 1), spec(), str(tmp_path / "out"))
+    *_, last = client.watch(started.training_id, 0.05)
+    assert last.state == trainer_pb2.TRAINING_STATE_DONE
+    assert (last.dataset_url, list(last.datasets)) == ("", mixture(3, 1))
+    summary = json.loads((Path(last.output_url) / "summary.json").read_text())
+    assert (summary["training_id"], summary["images"]) == (started.training_id, 44)
+    assert client.start(mixture(6, 2), spec(), str(tmp_path / "out")) == last
+    with pytest.raises(InvalidInputError, match="positive weight"):
+        client.start(mixture(3, 0), spec(), str(tmp_path / "out"))
+
+
+def test_datasets_of_which_one_cannot_be_trained_on_are_refused_at_once(
+    client: TrainerClient, tmp_path: Path
+) -> None:
+    urls = [write_dataset(tmp_path / name, size) for name, size in (("a", 8), ("b", 0))]
+    mixture = [trainer_pb2.WeightedDataset(url=url, weight=1) for url in urls]
+    with pytest.raises(InvalidInputError, match=f"{urls[1]}.*img2dataset"):
+        client.start(mixture, spec(), str(tmp_path / "out"))
+    twice = trainer_pb2.StartTrainingRequest(dataset_url=urls[0], datasets=mixture)
+    with pytest.raises(grpc.RpcError, match="in datasets alone"):
+        trainer_pb2_grpc.TrainerStub(client.channel).StartTraining(twice)
 
 
 def test_why_a_training_failed_is_told(client: TrainerClient, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Client of the Trainer service."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from clipcurate.rpc.clients.base import Client
 from clipcurate.rpc.settings import SecuritySettings
@@ -15,12 +15,17 @@ class TrainerClient(Client):
         self._stub = trainer_pb2_grpc.TrainerStub(self.channel)
 
     def start(
-        self, dataset_url: str, spec: ledger_pb2.TrainSpec, output_url: str
+        self,
+        dataset: str | Sequence[trainer_pb2.WeightedDataset],
+        spec: ledger_pb2.TrainSpec,
+        output_url: str,
     ) -> trainer_pb2.Training:
-        """Start or resume a training. Idempotent."""
-        request = trainer_pb2.StartTrainingRequest(
-            dataset_url=dataset_url, spec=spec, output_url=output_url
-        )
+        """Start or resume a training on a dataset's folder, or on several to mix. Idempotent."""
+        request = trainer_pb2.StartTrainingRequest(spec=spec, output_url=output_url)
+        if isinstance(dataset, str):
+            request.dataset_url = dataset
+        else:
+            request.datasets.extend(dataset)
         response: trainer_pb2.StartTrainingResponse = self.call(self._stub.StartTraining, request)
         return response.training
 

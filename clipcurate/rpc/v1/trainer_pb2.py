@@ -25,33 +25,35 @@ _sym_db = _symbol_database.Default()
 from clipcurate.rpc.v1 import ledger_pb2 as clipcurate_dot_v1_dot_ledger__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63lipcurate/v1/trainer.proto\x12\rclipcurate.v1\x1a\x1a\x63lipcurate/v1/ledger.proto\"\xd7\x02\n\x08Training\x12\x13\n\x0btraining_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x61taset_url\x18\x02 \x01(\t\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.clipcurate.v1.TrainSpec\x12\x12\n\noutput_url\x18\x04 \x01(\t\x12+\n\x05state\x18\x05 \x01(\x0e\x32\x1c.clipcurate.v1.TrainingState\x12\x0c\n\x04step\x18\x06 \x01(\x04\x12\x13\n\x0btotal_steps\x18\x07 \x01(\x04\x12\x0c\n\x04loss\x18\x08 \x01(\x01\x12\x15\n\rlearning_rate\x18\t \x01(\x01\x12\x13\n\x0blogit_scale\x18\n \x01(\x01\x12\x18\n\x10pairs_per_second\x18\x0b \x01(\x01\x12\x17\n\x0f\x65valuation_json\x18\x0c \x01(\t\x12\r\n\x05\x65rror\x18\r \x01(\t\x12\x0b\n\x03mfu\x18\x0e \x01(\x01\x12\x0c\n\x04note\x18\x0f \x01(\t\"g\n\x14StartTrainingRequest\x12\x13\n\x0b\x64\x61taset_url\x18\x01 \x01(\t\x12&\n\x04spec\x18\x02 \x01(\x0b\x32\x18.clipcurate.v1.TrainSpec\x12\x12\n\noutput_url\x18\x03 \x01(\t\"B\n\x15StartTrainingResponse\x12)\n\x08training\x18\x01 \x01(\x0b\x32\x17.clipcurate.v1.Training\"E\n\x14WatchTrainingRequest\x12\x13\n\x0btraining_id\x18\x01 \x01(\t\x12\x18\n\x10interval_seconds\x18\x02 \x01(\x01\"B\n\x15WatchTrainingResponse\x12)\n\x08training\x18\x01 \x01(\x0b\x32\x17.clipcurate.v1.Training\"*\n\x13StopTrainingRequest\x12\x13\n\x0btraining_id\x18\x01 \x01(\t\"A\n\x14StopTrainingResponse\x12)\n\x08training\x18\x01 \x01(\x0b\x32\x17.clipcurate.v1.Training\"\x16\n\x14ListTrainingsRequest\"C\n\x15ListTrainingsResponse\x12*\n\ttrainings\x18\x01 \x03(\x0b\x32\x17.clipcurate.v1.Training*\xb7\x01\n\rTrainingState\x12\x1e\n\x1aTRAINING_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16TRAINING_STATE_RUNNING\x10\x01\x12\x17\n\x13TRAINING_STATE_DONE\x10\x02\x12\x1a\n\x16TRAINING_STATE_STOPPED\x10\x03\x12\x19\n\x15TRAINING_STATE_FAILED\x10\x04\x12\x1a\n\x16TRAINING_STATE_WAITING\x10\x05\x32\xf8\x02\n\x07Trainer\x12Z\n\rStartTraining\x12#.clipcurate.v1.StartTrainingRequest\x1a$.clipcurate.v1.StartTrainingResponse\x12\\\n\rWatchTraining\x12#.clipcurate.v1.WatchTrainingRequest\x1a$.clipcurate.v1.WatchTrainingResponse0\x01\x12W\n\x0cStopTraining\x12\".clipcurate.v1.StopTrainingRequest\x1a#.clipcurate.v1.StopTrainingResponse\x12Z\n\rListTrainings\x12#.clipcurate.v1.ListTrainingsRequest\x1a$.clipcurate.v1.ListTrainingsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63lipcurate/v1/trainer.proto\x12\rclipcurate.v1\x1a\x1a\x63lipcurate/v1/ledger.proto\".\n\x0fWeightedDataset\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\r\"\x89\x03\n\x08Training\x12\x13\n\x0btraining_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x61taset_url\x18\x02 \x01(\t\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.clipcurate.v1.TrainSpec\x12\x12\n\noutput_url\x18\x04 \x01(\t\x12+\n\x05state\x18\x05 \x01(\x0e\x32\x1c.clipcurate.v1.TrainingState\x12\x0c\n\x04step\x18\x06 \x01(\x04\x12\x13\n\x0btotal_steps\x18\x07 \x01(\x04\x12\x0c\n\x04loss\x18\x08 \x01(\x01\x12\x15\n\rlearning_rate\x18\t \x01(\x01\x12\x13\n\x0blogit_scale\x18\n \x01(\x01\x12\x18\n\x10pairs_per_second\x18\x0b \x01(\x01\x12\x17\n\x0f\x65valuation_json\x18\x0c \x01(\t\x12\r\n\x05\x65rror\x18\r \x01(\t\x12\x0b\n\x03mfu\x18\x0e \x01(\x01\x12\x0c\n\x04note\x18\x0f \x01(\t\x12\x30\n\x08\x64\x61tasets\x18\x10 \x03(\x0b\x32\x1e.clipcurate.v1.WeightedDataset\"\x99\x01\n\x14StartTrainingRequest\x12\x13\n\x0b\x64\x61taset_url\x18\x01 \x01(\t\x12&\n\x04spec\x18\x02 \x01(\x0b\x32\x18.clipcurate.v1.TrainSpec\x12\x12\n\noutput_url\x18\x03 \x01(\t\x12\x30\n\x08\x64\x61tasets\x18\x04 \x03(\x0b\x32\x1e.clipcurate.v1.WeightedDataset\"B\n\x15StartTrainingResponse\x12)\n\x08training\x18\x01 \x01(\x0b\x32\x17.clipcurate.v1.Training\"E\n\x14WatchTrainingRequest\x12\x13\n\x0btraining_id\x18\x01 \x01(\t\x12\x18\n\x10interval_seconds\x18\x02 \x01(\x01\"B\n\x15WatchTrainingResponse\x12)\n\x08training\x18\x01 \x01(\x0b\x32\x17.clipcurate.v1.Training\"*\n\x13StopTrainingRequest\x12\x13\n\x0btraining_id\x18\x01 \x01(\t\"A\n\x14StopTrainingResponse\x12)\n\x08training\x18\x01 \x01(\x0b\x32\x17.clipcurate.v1.Training\"\x16\n\x14ListTrainingsRequest\"C\n\x15ListTrainingsResponse\x12*\n\ttrainings\x18\x01 \x03(\x0b\x32\x17.clipcurate.v1.Training*\xb7\x01\n\rTrainingState\x12\x1e\n\x1aTRAINING_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16TRAINING_STATE_RUNNING\x10\x01\x12\x17\n\x13TRAINING_STATE_DONE\x10\x02\x12\x1a\n\x16TRAINING_STATE_STOPPED\x10\x03\x12\x19\n\x15TRAINING_STATE_FAILED\x10\x04\x12\x1a\n\x16TRAINING_STATE_WAITING\x10\x05\x32\xf8\x02\n\x07Trainer\x12Z\n\rStartTraining\x12#.clipcurate.v1.StartTrainingRequest\x1a$.clipcurate.v1.StartTrainingResponse\x12\\\n\rWatchTraining\x12#.clipcurate.v1.WatchTrainingRequest\x1a$.clipcurate.v1.WatchTrainingResponse0\x01\x12W\n\x0cStopTraining\x12\".clipcurate.v1.StopTrainingRequest\x1a#.clipcurate.v1.StopTrainingResponse\x12Z\n\rListTrainings\x12#.clipcurate.v1.ListTrainingsRequest\x1a$.clipcurate.v1.ListTrainingsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'clipcurate.rpc.v1.trainer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRAININGSTATE']._serialized_start=937
-  _globals['_TRAININGSTATE']._serialized_end=1120
-  _globals['_TRAINING']._serialized_start=75
-  _globals['_TRAINING']._serialized_end=418
-  _globals['_STARTTRAININGREQUEST']._serialized_start=420
-  _globals['_STARTTRAININGREQUEST']._serialized_end=523
-  _globals['_STARTTRAININGRESPONSE']._serialized_start=525
-  _globals['_STARTTRAININGRESPONSE']._serialized_end=591
-  _globals['_WATCHTRAININGREQUEST']._serialized_start=593
-  _globals['_WATCHTRAININGREQUEST']._serialized_end=662
-  _globals['_WATCHTRAININGRESPONSE']._serialized_start=664
-  _globals['_WATCHTRAININGRESPONSE']._serialized_end=730
-  _globals['_STOPTRAININGREQUEST']._serialized_start=732
-  _globals['_STOPTRAININGREQUEST']._serialized_end=774
-  _globals['_STOPTRAININGRESPONSE']._serialized_start=776
-  _globals['_STOPTRAININGRESPONSE']._serialized_end=841
-  _globals['_LISTTRAININGSREQUEST']._serialized_start=843
-  _globals['_LISTTRAININGSREQUEST']._serialized_end=865
-  _globals['_LISTTRAININGSRESPONSE']._serialized_start=867
-  _globals['_LISTTRAININGSRESPONSE']._serialized_end=934
-  _globals['_TRAINER']._serialized_start=1123
-  _globals['_TRAINER']._serialized_end=1499
+  _globals['_TRAININGSTATE']._serialized_start=1086
+  _globals['_TRAININGSTATE']._serialized_end=1269
+  _globals['_WEIGHTEDDATASET']._serialized_start=74
+  _globals['_WEIGHTEDDATASET']._serialized_end=120
+  _globals['_TRAINING']._serialized_start=123
+  _globals['_TRAINING']._serialized_end=516
+  _globals['_STARTTRAININGREQUEST']._serialized_start=519
+  _globals['_STARTTRAININGREQUEST']._serialized_end=672
+  _globals['_STARTTRAININGRESPONSE']._serialized_start=674
+  _globals['_STARTTRAININGRESPONSE']._serialized_end=740
+  _globals['_WATCHTRAININGREQUEST']._serialized_start=742
+  _globals['_WATCHTRAININGREQUEST']._serialized_end=811
+  _globals['_WATCHTRAININGRESPONSE']._serialized_start=813
+  _globals['_WATCHTRAININGRESPONSE']._serialized_end=879
+  _globals['_STOPTRAININGREQUEST']._serialized_start=881
+  _globals['_STOPTRAININGREQUEST']._serialized_end=923
+  _globals['_STOPTRAININGRESPONSE']._serialized_start=925
+  _globals['_STOPTRAININGRESPONSE']._serialized_end=990
+  _globals['_LISTTRAININGSREQUEST']._serialized_start=992
+  _globals['_LISTTRAININGSREQUEST']._serialized_end=1014
+  _globals['_LISTTRAININGSRESPONSE']._serialized_start=1016
+  _globals['_LISTTRAININGSRESPONSE']._serialized_end=1083
+  _globals['_TRAINER']._serialized_start=1272
+  _globals['_TRAINER']._serialized_end=1648
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,32 @@ TRAINING_STATE_WAITING: TrainingState.ValueType  # 5
 Global___TrainingState: _TypeAlias = TrainingState  # noqa: Y015
 
 @_typing.final
+class WeightedDataset(_message.Message):
+    """One of several datasets to train on together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """Its folder."""
+    weight: _builtins.int
+    """Its share of the pairs beside the others' weights; at least 1."""
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        weight: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["url", b"url", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WeightedDataset: _TypeAlias = WeightedDataset  # noqa: Y015
+
+@_typing.final
 class Training(_message.Message):
     """A training and where it stands."""
 
@@ -75,10 +101,11 @@ class Training(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     MFU_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    DATASETS_FIELD_NUMBER: _builtins.int
     training_id: _builtins.str
     """Hash of dataset and settings."""
     dataset_url: _builtins.str
-    """The dataset's folder."""
+    """The dataset's folder; empty where several are mixed."""
     output_url: _builtins.str
     """Folder with checkpoints, export and figures."""
     state: Global___TrainingState.ValueType
@@ -111,6 +138,12 @@ class Training(_message.Message):
     def spec(self) -> _ledger_pb2.TrainSpec:
         """Settings."""
 
+    @_builtins.property
+    def datasets(self) -> _containers.RepeatedCompositeFieldContainer[Global___WeightedDataset]:
+        """The datasets that are mixed, in their order, with the smallest weights in
+        their proportion; empty for one alone.
+        """
+
     def __init__(
         self,
         *,
@@ -129,10 +162,11 @@ class Training(_message.Message):
         error: _builtins.str = ...,
         mfu: _builtins.float = ...,
         note: _builtins.str = ...,
+        datasets: _abc.Iterable[Global___WeightedDataset] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_url", b"dataset_url", "error", b"error", "evaluation_json", b"evaluation_json", "learning_rate", b"learning_rate", "logit_scale", b"logit_scale", "loss", b"loss", "mfu", b"mfu", "note", b"note", "output_url", b"output_url", "pairs_per_second", b"pairs_per_second", "spec", b"spec", "state", b"state", "step", b"step", "total_steps", b"total_steps", "training_id", b"training_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_url", b"dataset_url", "datasets", b"datasets", "error", b"error", "evaluation_json", b"evaluation_json", "learning_rate", b"learning_rate", "logit_scale", b"logit_scale", "loss", b"loss", "mfu", b"mfu", "note", b"note", "output_url", b"output_url", "pairs_per_second", b"pairs_per_second", "spec", b"spec", "state", b"state", "step", b"step", "total_steps", b"total_steps", "training_id", b"training_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -147,13 +181,18 @@ class StartTrainingRequest(_message.Message):
     DATASET_URL_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     OUTPUT_URL_FIELD_NUMBER: _builtins.int
+    DATASETS_FIELD_NUMBER: _builtins.int
     dataset_url: _builtins.str
-    """The dataset's folder."""
+    """The dataset's folder; empty where `datasets` names several."""
     output_url: _builtins.str
     """Folder for the training's own folder."""
     @_builtins.property
     def spec(self) -> _ledger_pb2.TrainSpec:
         """Settings."""
+
+    @_builtins.property
+    def datasets(self) -> _containers.RepeatedCompositeFieldContainer[Global___WeightedDataset]:
+        """Datasets to mix by weight instead of one alone. Their order counts."""
 
     def __init__(
         self,
@@ -161,10 +200,11 @@ class StartTrainingRequest(_message.Message):
         dataset_url: _builtins.str = ...,
         spec: _ledger_pb2.TrainSpec | None = ...,
         output_url: _builtins.str = ...,
+        datasets: _abc.Iterable[Global___WeightedDataset] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_url", b"dataset_url", "output_url", b"output_url", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_url", b"dataset_url", "datasets", b"datasets", "output_url", b"output_url", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

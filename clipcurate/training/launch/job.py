@@ -7,16 +7,18 @@ from typing import Protocol
 
 from clipcurate.errors import InvalidInputError
 from clipcurate.training.config import TrainConfig, config_for
+from clipcurate.training.mixing import Datasets, Source
 
 
 @dataclass(frozen=True)
 class TrainJob:
     """A training to start: on what, how, where to, evaluated on what ("": nothing of its own).
 
+    `dataset_url` is the folder of a dataset, or several datasets to mix by weight.
     `training_id` names it where names are needed; see `clipcurate.training.identity`.
     """
 
-    dataset_url: str
+    dataset_url: Datasets
     preset: str
     output_url: str
     overrides: dict[str, str] = field(default_factory=dict)
@@ -35,7 +37,10 @@ class TrainJob:
     @classmethod
     def from_json(cls, text: str) -> "TrainJob":
         """Return what `to_json` wrote."""
-        return cls(**json.loads(text))
+        fields = json.loads(text)
+        if not isinstance(fields["dataset_url"], str):
+            fields["dataset_url"] = tuple(Source(**one) for one in fields["dataset_url"])
+        return cls(**fields)
 
 
 class Running(Protocol):

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipcurate.errors import InvalidInputError
-from clipcurate.training.mixing import Mixture, whole_weights
+from clipcurate.training.mixing import (
+    Datasets,
+    Mixture,
+    Source,
+    mixed,
+    sources_of,
+    weighted,
+    whole_weights,
+)
 
 
 @given(
@@ -62,3 +70,31 @@ def test_weights_become_the_smallest_integers() -> None:
 def test_weights_that_cannot_be_mixed_by_are_refused(shares: list[str]) -> None:
     with pytest.raises(InvalidInputError, match="weight"):
         whole_weights([Fraction(share) for share in shares])
+
+
+@pytest.mark.parametrize(
+    ("urls", "weights", "expected"),
+    [
+        (["a=3"], "", "a=3"),
+        (["a"], "5", "a"),
+        (["a=1", "b,c"], "3,1", (Source("a=1", 3), Source("b,c", 1))),
+        (["a", "b", "a"], "0.5, 0.25, 0.25", (Source("a", 2), Source("b"), Source("a"))),
+    ],
+)
+def test_datasets_are_listed_with_their_weights(
+    urls: list[str], weights: str, expected: Datasets
+) -> None:
+    assert weighted(urls, weights) == expected
+
+
+@pytest.mark.parametrize("weights", ["", "1", "1,2,3", "3,one", "3,", "1,1/0", "1,0", "1,-1"])
+def test_two_datasets_take_two_positive_weights(weights: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"weights .*: give each"):
+        weighted(["a", "b"], weights)
+
+
+def test_equal_proportions_are_equal_datasets() -> None:
+    expected = (Source("a", 3), Source("b", 1))
+    assert mixed(["a", "b"], [Fraction(6), Fraction(2)]) == expected
+    assert sources_of((Source("a", 6), Source("b", 2))) == sources_of(expected) == expected
+    assert sources_of("a") == sources_of((Source("a", 7),)) == (Source("a"),)

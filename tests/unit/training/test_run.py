@@ -1,20 +1,28 @@
+import io
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
+from clipcurate.datasets.images import ImageIndex
 from clipcurate.datasets.manifest import publish
 from clipcurate.errors import InvalidInputError, TrainingError
 from clipcurate.training import checkpoint, evaluate
 from clipcurate.training.compat import open_clip
 from clipcurate.training.config import TrainConfig
+from clipcurate.training.data import TrainingData
+from clipcurate.training.mixing import Source
+from clipcurate.training.model import create_tokenizer
 from clipcurate.training.run import Progress, train
+from clipcurate.training.visits import Mix
 
-from .conftest import CLASSES, add, make_manifest, render, write_evaluation
+from .conftest import CLASSES, add, make_manifest, render, write_dataset, write_evaluation
 
 Make = Callable[..., TrainConfig]
 
@@ -257,3 +265,70 @@ def test_a_dataset_without_images_is_refused(tmp_path: Path, make_config: Make) 
     publish(str(tmp_path), make_manifest("texts", 0))
     with pytest.raises(InvalidInputError, match="img2dataset"):
         train(str(tmp_path), make_config(), str(tmp_path / "out"))
+
+
+@pytest.fixture(scope="module")
+def red_and_blue(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Datasets of 30 red and of 10 blue images."""
+    folder = tmp_path_factory.mktemp("two")
+    images = {"red": [(255, n, 0) for n in range(30)], "blue": [(0, n, 255) for n in range(10)]}
+    return [
+        write_dataset(folder / name, [(plain(colour), [f"{name} {colour[1]}"]) for colour in them])
+        for name, them in images.items()
+    ]
+
+
+def plain(colour: tuple[int, int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_several_datasets_are_shown_by_weight_and_gone_on_with_bit_for_bit(
+    tmp_path: Path, red_and_blue: list[str], make_config: Make
+) -> None:
+    config = make_config(batch_size=32, seen_pairs=192, checkpoint_every=4)
+    mix = Mix(tuple(map(ImageIndex.open, red_and_blue)), (3, 1))
+    steps = list(TrainingData(mix, config, create_tokenizer(config.model)).batches(0, 6))
+    for step in steps:
+        reds = Counter(bool(image[0, 0, 0] > image[0, 0, 2]) for image in step.images)
+        assert reds == {True: 24, False: 8}
+    red, blue = red_and_blue
+    datasets = (Source(red, 3), Source(blue, 1))
+    whole, crashed = tmp_path / "whole", tmp_path / "crashed"
+    summary = train(datasets, config, str(whole))
+    assert [line["digest"] for line in metrics(whole)] == [f"{one.digest:016x}" for one in steps]
+    several = [{"url": red, "weight": 3}, {"url": blue, "weight": 1}]
+    assert (summary["dataset_url"], summary["datasets"], summary["images"]) == (red, several, 40)
+    assert json.loads((whole / "config.json").read_text())["datasets"] == several
+    (retrieval,) = summary["evaluation"].values()
+    assert retrieval["images"] == 30
+
+    def crash(progress: Progress) -> None:
+        if progress.step == 5:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(datasets, config, str(crashed), on_progress=crash)
+    train(datasets, config, str(crashed))
+    assert metrics(crashed) == metrics(whole)
+    assert weights(crashed) == weights(whole)
+
+
+def test_other_datasets_or_weights_are_refused_a_used_folder(
+    tmp_path: Path, red_and_blue: list[str], make_config: Make
+) -> None:
+    red, blue = red_and_blue
+    train((Source(red, 3), Source(blue, 1)), make_config(), str(tmp_path), should_stop=lambda: True)
+    for other in (red, (Source(red), Source(blue)), (Source(red, 3), Source(red, 1))):
+        with pytest.raises(TrainingError, match="other settings"):
+            train(other, make_config(), str(tmp_path))
+    assert train((Source(red, 6), Source(blue, 2)), make_config(), str(tmp_path))["finished"]
+
+
+def test_a_dataset_alone_is_the_same_training_with_any_weight(
+    tmp_path: Path, dataset_url: str, make_config: Make
+) -> None:
+    summary = train(dataset_url, make_config(seen_pairs=32), str(tmp_path))
+    assert "datasets" not in summary
+    assert train((Source(dataset_url, 5),), make_config(seen_pairs=32), str(tmp_path)) == summary

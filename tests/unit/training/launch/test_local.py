@@ -6,6 +6,7 @@ import pytest
 from clipcurate.errors import InvalidInputError, TrainingError
 from clipcurate.training.launch import LocalLauncher, LocalTraining, TrainJob
 from clipcurate.training.launch.contract import AGENT, HOPELESS
+from clipcurate.training.mixing import Source
 
 JOB = TrainJob("data", "tiny", "out", {"lr": "1e-4"}, "evaluation", "id")
 
@@ -13,6 +14,8 @@ JOB = TrainJob("data", "tiny", "out", {"lr": "1e-4"}, "evaluation", "id")
 def test_a_job_survives_the_command_line() -> None:
     assert TrainJob.from_json(JOB.to_json()) == JOB
     assert JOB.config.optim.lr == 1e-4
+    several = TrainJob((Source("a", 3), Source("b", 1)), "tiny", "out")
+    assert TrainJob.from_json(several.to_json()) == several
 
 
 def test_several_processes_have_an_agent() -> None:
