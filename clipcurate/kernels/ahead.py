@@ -21,7 +21,6 @@ from numba.core.typing.templates import Signature
 from numba.np.numpy_support import from_dtype
 
 from clipcurate.kernels.entry import Array, Entry, Number, Parameter, Record, ahead_of_time, entries
-from clipcurate.kernels.entry import __file__ as entry_file
 
 with warnings.catch_warnings():  # "replacement technology is being developed", since 2023
     warnings.simplefilter("ignore", NumbaPendingDeprecationWarning)
@@ -90,7 +89,7 @@ def main() -> None:
     parser.add_argument(
         "--cpu", type=_known, required=True, help="oldest processor to run on, by LLVM's name"
     )
-    parser.add_argument("--output", type=Path, default=Path(entry_file).parent, help="folder")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder")
     args = parser.parse_args()
     print(f"==> compiling kernels for {args.cpu}")
     print(build(args.output, args.cpu))

@@ -49,6 +49,7 @@ def test_a_training_shows_on_what_it_was_measured_and_what_could_not_be(tmp_path
     balanced = pb.Emission(
         spec=pb.EmissionSpec(kind=pb.EMISSION_KIND_BALANCED),
         plan=pb.PlanResult(dataset_url=emitted(tmp_path)),
+        published=pb.PublishResult(totals=pb.PairTotals(kept=1)),
         trained=trained,
     )
     show_outcome(pb.Run(run_id="a" * 32, emissions=[balanced]), Console(file=shown, width=120))
